@@ -1,7 +1,7 @@
 """
-tcpapp in programs of asyncio, and asyncio in apps of tcpapp: one loop for both.
+tcpapp in asyncio programs, and asyncio in apps of tcpapp: both run on one loop.
 
-A Deferred cannot be awaited in asyncio's tasks, nor a future in Twisted's coroutines. This module converts between
+An asyncio task cannot await a Deferred, and a Twisted coroutine cannot await a future. This module converts between
 them, and offers all of tcpapp with futures instead of Deferreds::
 
     import asyncio
@@ -13,9 +13,10 @@ them, and offers all of tcpapp with futures instead of Deferreds::
 
     asyncio.run(main())
 
-Twisted's asyncio reactor must run on the running loop. `start` does this, and every function here calls it. A process
-has one reactor, which runs on one loop. A program that imported another reactor before, or runs a second loop, gets an
-`InvalidOption` that says what to do. A forked child of a process with a running reactor gets `Forked`.
+Twisted's asyncio reactor must run on the running loop. `start` arranges this, and every function here calls `start`. A
+process has one reactor, which runs on one loop. In a program that imported another reactor before, or runs a second
+loop, `start` raises an `InvalidOption` that says what to do. In a forked child of a process with a running reactor it
+raises `Forked`.
 """
 
 from __future__ import annotations
@@ -43,15 +44,16 @@ from tcpapp.server.listener import listen as twisteds_listen
 __all__ = ["Native", "app", "client", "connect", "conversation", "deferred", "future", "listen", "pool", "start"]
 
 _receiving: WeakKeyDictionary[Any, Receiving] = WeakKeyDictionary()
-"""The received messages of each object, shared by all `Native` wrappers of it."""
+"""The received messages of each object. All `Native` wrappers of the object share them."""
 
 
 class Native:
     """
-    Any object of tcpapp with futures instead of Deferreds: a connection, a `Listening`, a `Client`, a `Pool`.
+    Wraps an object of tcpapp (a connection, a `Listening`, a `Client`, a `Pool`): its methods return futures instead of
+    Deferreds.
 
-    It has all names of the object, which is `wrapped`. It can be iterated and used in ``async with`` if the object can.
-    Two wrappers of one object are equal, so a connection can be found again in a set.
+    It has all attributes of the object, which is `wrapped`. It can be iterated and used in ``async with`` if the object
+    can. Two wrappers of one object are equal, so that a set or a dict finds a connection by any wrapper.
     """
 
     def __init__(self, wrapped: Any) -> None:
@@ -66,7 +68,7 @@ class Native:
         return id(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:
-        """The attribute of the object with this name; a method that returns a Deferred returns a future here."""
+        """Return the attribute of the wrapped object. A method that returns a Deferred returns a future here."""
         found = getattr(self.wrapped, name)
         if not inspect.ismethod(found):
             return found
@@ -79,9 +81,10 @@ class Native:
 
     def receive(self) -> asyncio.Future[Any]:
         """
-        The next message, if the object receives messages: see `tcpapp.Connection.receive`, or `Client.receive`.
+        Return a future of the next message. See `tcpapp.Connection.receive` or `Client.receive`, whose errors it
+        raises.
 
-        A cancelled task takes no message: the next call receives it.
+        A cancelled task takes no message: the next call receives the message.
         """
         receiving = _receiving.get(self.wrapped)
         if receiving is None:
@@ -89,26 +92,26 @@ class Native:
         return receiving.receive(self.wrapped.receive)
 
     async def __aenter__(self) -> Self:
-        """Start it, if it can be started. On failure or cancellation, it is stopped."""
+        """Start the object, if it can be started. On failure or cancellation, stop it."""
         if hasattr(self.wrapped, "start"):
             started = self.start()
             try:
                 await started
-            except BaseException:  # on cancellation, too: without __enter__ there is no __exit__
+            except BaseException:  # on cancellation, too: Python does not call __aexit__ then
                 self.wrapped.stop()
                 raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop it, or close it."""
+        """Stop the object, or close it."""
         await (self.stop() if hasattr(self.wrapped, "stop") else self.close())
 
     def __aiter__(self) -> Self:
-        """Its messages."""
+        """Return an iterator of the messages: the wrapper itself."""
         return self
 
     async def __anext__(self) -> Any:
-        """The next message, until the connection or the client ends well."""
+        """Return the next message. The iteration ends when the connection or the client ends cleanly."""
         try:
             return await self.receive()
         except NotConnected as error:
@@ -119,9 +122,9 @@ class Native:
 
 async def connect(*arguments: Any, **options: Any) -> Native:
     """
-    An open connection: see `tcpapp.connect`, whose errors it raises, and the errors of `start`.
+    Connect, and return the open connection. See `tcpapp.connect`, whose errors it raises, and the errors of `start`.
 
-    When cancelled, it stops connecting, and leaves no connection.
+    When it is cancelled, it stops connecting, and leaves no open connection.
     """
     connecting = future(twisteds_connect(*arguments, **{"reactor": start(), **options}))
     return await _handed_over(connecting, lambda connection: connection.abort())
@@ -129,16 +132,18 @@ async def connect(*arguments: Any, **options: Any) -> Native:
 
 async def listen(endpoint: Any, served: Any, **options: Any) -> Native:
     """
-    Open ports: see `tcpapp.listen`, whose errors it raises, and the errors of `start`.
+    Listen, and return the open ports. See `tcpapp.listen`, whose errors it raises, and the errors of `start`.
 
-    `served` is an app of Twisted's kind, or one that `app` made. When cancelled, it leaves no open port.
+    `served` is an app for Twisted, or an app that `app` made. When `listen` is cancelled, it leaves no open port.
     """
     listening = future(twisteds_listen(endpoint, served, **{"reactor": start(), **options}))
     return await _handed_over(listening, lambda port: port.close(0))
 
 
 async def _handed_over(made: asyncio.Future[Any], let_go: Callable[[Any], object]) -> Native:
-    """The result of `made`. If the task is cancelled after the result came, `let_go` is called with the result."""
+    """
+    Await `made` and wrap its result. If the task is cancelled after the result came, call `let_go` with the result.
+    """
     try:
         return Native(await made)
     except asyncio.CancelledError:
@@ -149,30 +154,31 @@ async def _handed_over(made: asyncio.Future[Any], let_go: Callable[[Any], object
 
 def client(*arguments: Any, **options: Any) -> Native:
     """
-    A `Client`, started by ``async with`` or `Client.start`. Raises the errors of `Client` and of `start`.
+    Return a `Client`. Start it by ``async with`` or `Client.start`. Raises the errors of `Client` and of `start`.
 
-    Its ``prepare`` is Twisted's: a coroutine there awaits the Deferreds of the connection's own methods.
+    ``prepare`` gets a connection with Deferreds. So a coroutine for it is a Twisted coroutine, and awaits Deferreds.
     """
     return Native(Client(*arguments, **{"reactor": start(), **options}))
 
 
 def pool(*arguments: Any, **options: Any) -> Native:
-    """A `Pool`, started by ``async with`` or `Pool.start`. Raises the errors of `Pool` and of `start`."""
+    """Return a `Pool`. Start it by ``async with`` or `Pool.start`. Raises the errors of `Pool` and of `start`."""
     return Native(Pool(*arguments, **{"reactor": start(), **options}))
 
 
 def app(native: Any) -> Any:
     """
-    Make an app from an app whose coroutines await asyncio, in any form of an app (see `tcpapp.connection.app`).
+    Make an app for tcpapp from an app whose coroutines await asyncio, in any form of app (see `tcpapp.connection.app`).
 
-    The app is a function, a `batch`, a conversation, an object, or a class, which is instantiated for each connection.
-    Twisted's coroutines cannot await asyncio (twisted#11841), so these run as tasks. Their connection is a `Native`.
+    `native` is a function, a `batch`, a conversation, an object, or a class, which is instantiated for each connection.
+    Twisted's coroutines cannot await asyncio (twisted#11841), so the coroutines of this app run as tasks. Their
+    connection is a `Native`.
 
-    Functions that are no coroutines are called directly. A ``draining`` can send a last word on an idle connection only
-    if it is no coroutine.
+    Functions that are no coroutine functions are called directly. A ``draining`` can send a last message on an idle
+    connection only if it is no coroutine function.
 
-    Raises `InvalidOption` for an object that is no app. On a reactor without asyncio, such as twistd's default, the
-    first call of a coroutine fails with an `InvalidOption` that says so.
+    Raises `InvalidOption`, the caller's fault, for an object that is no app. On a reactor without asyncio, such as
+    twistd's default, the first call of a coroutine fails with an `InvalidOption` that says so.
     """
     handlers_of(native)
     if native is None or isinstance(native, _TaskConversation):
@@ -196,7 +202,10 @@ _PARTS = {"opened": 0, "received": 1, "received_all": 1, "closed": 0, "draining"
 
 
 class _Object:
-    """An app of the second form: its methods are those of the object that `make` makes, run as tasks."""
+    """
+    An app of the second form. Its methods call the methods of the object that `make` returns, and run coroutines as
+    tasks.
+    """
 
     make: Callable[[], Any]
 
@@ -216,7 +225,10 @@ class _Part:
 
 
 def _as_task(function: Callable[..., Any], place: int) -> Callable[..., Any]:
-    """`function`, called with a `Native` connection as the argument at `place`; a coroutine function runs as a task."""
+    """
+    Return a function that calls `function` with a `Native` connection as the argument at `place`. Coroutines run as
+    tasks.
+    """
 
     @wraps(function, updated=())
     def call(*arguments: Any) -> Any:
@@ -234,11 +246,12 @@ class _TaskConversation(Conversation):
 
 def conversation(talk: Callable[[Any], Any]) -> Conversation:
     """
-    Make an app of a coroutine function of the connection: `tcpapp.conversation`, in a task of asyncio.
+    Make a conversation, as `tcpapp.conversation` does, that runs as a task of asyncio.
 
-    Raises `InvalidOption` for any other object; on a reactor without asyncio it fails as `app` does.
+    `talk` is a coroutine function that takes the connection. Raises `InvalidOption`, the caller's fault, for any other
+    object. On a reactor without asyncio it fails as an app of `app` does.
     """
-    twisteds_conversation(talk)  # an error about the function names `talk` itself
+    twisteds_conversation(talk)  # checks `talk` itself, so that the error names it
 
     @wraps(talk)
     async def native(connection: Any) -> None:

@@ -1,4 +1,4 @@
-"""A client of any kind in an ``async with`` block."""
+"""Starting and stopping a client by ``async with``."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ __all__ = ["StartedInBlock"]
 
 
 class StartedInBlock:
-    """It is started where an ``async with`` block is entered, and stopped where the block is left."""
+    """A mixin for clients: ``async with`` starts the client, and stops it at the end of the block."""
 
     @abstractmethod
     def start(self) -> Deferred[Self]:
-        """Start; fires as soon as it is connected."""
+        """Start the client. Fires with it as soon as it is connected."""
 
     @abstractmethod
     def stop(self) -> Deferred[None]:
-        """Stop; fires when all of it is closed."""
+        """Stop the client. Fires when all its connections are closed."""
 
     async def __aenter__(self) -> Self:
-        """Start, and wait until it is connected. Where that fails or is cancelled, it is stopped."""
+        """Start, and wait until the client is connected. On failure or cancellation, stop it."""
         started = self.start()
         try:
             return await started
-        except BaseException:  # cancelled, too: a block that was not entered is not left either
+        except BaseException:  # on cancellation, too: Python does not call __aexit__ then
             self.stop()
             raise
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop, and wait until all is closed. Cancelled meanwhile, it stops all the same."""
+        """Stop, and wait until all is closed. If the wait is cancelled, the client still stops."""
         await self.stop()

@@ -8,11 +8,12 @@ The client for programs without a reactor: scripts, notebooks, threads.
     with blocking.connect("tcp:localhost:7007", codec="json") as client:
         print(client.request({"get": "weather"}))
 
-Every call waits until it is done, and can be interrupted (Ctrl-C). Under it is a reconnecting `tcpapp.Client` on
-Twisted's reactor in a thread of its own. The first `connect` starts the thread, and it ends with the program. If a
-program runs the reactor itself, that reactor is used, from its other threads.
+Every call waits until it is done, and can be interrupted (Ctrl-C). It uses a reconnecting `tcpapp.Client` on Twisted's
+reactor in a thread of its own. The first `connect` starts that thread, which ends with the program. If a program runs
+the reactor itself, its other threads can use these clients.
 
-A process that is forked later has no such thread: there, every call raises `Forked`. Fork, or spawn, first.
+A process that is forked later has no such thread: there, every call raises `Forked`. Fork or spawn processes before you
+connect.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ Reply = TypeVar("Reply")
 Result = TypeVar("Result")
 
 CONNECT = 30.0
-"""Default of `connect`'s timeout in seconds: as ``timeouts.connect``."""
+"""The default timeout of `connect` in seconds: the same as ``timeouts.connect``."""
 
 _lock = threading.Lock()
 
 
 def running_reactor() -> Any:
     """
-    The global reactor, running in another thread than this one. It is started there if it does not run.
+    Return the global reactor, which runs in another thread than this one. If it does not run, start it in a new thread.
 
-    Raises `InvalidOption` in the reactor's own thread, and after the reactor was stopped. Raises `Forked` in a child of
-    the process in which it ran. Each is the program's fault.
+    Raises `InvalidOption` in the reactor's own thread, and after the reactor was stopped. Raises `Forked` in a forked
+    child of the process in which it ran. All are the program's fault.
     """
     from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
     from twisted.python.threadable import isInIOThread
@@ -65,7 +66,7 @@ def running_reactor() -> Any:
                 raise InvalidOption("blocking: Twisted's reactor was stopped, and cannot be started again")
             runs = threading.Event()
             reactor.callWhenRunning(runs.set)
-            run = lambda: reactor.run(installSignalHandlers=False)  # noqa: E731 - the thread's own
+            run = lambda: reactor.run(installSignalHandlers=False)  # noqa: E731 - the function of the thread
             threading.Thread(target=run, name="tcpapp-reactor", daemon=True).start()
             runs.wait()
     if isInIOThread():
@@ -81,10 +82,11 @@ class Caller:
 
     def call(self, name: str, function: Callable[[], Any], timeout: float | None = None) -> Any:
         """
-        The result of `function`, or of the Deferred that it returns.
+        Call `function` in the reactor's thread. Return its result, or the result of the Deferred that it returns.
 
-        Raises its errors, and `TimedOut` of `name` after `timeout` seconds (`None`: no limit). A call that times out or
-        is interrupted cancels the Deferred. Raises `Forked` in a child of the process in which the reactor runs.
+        Raises the errors of `function`, and `TimedOut` with `name` after `timeout` seconds (`None`: no limit). A call
+        that times out or is interrupted cancels the Deferred. Raises `Forked` in a forked child of the process in which
+        the reactor runs.
         """
         check_fork(self._reactor, name)
         future: Future[Any] = Future()
@@ -103,7 +105,7 @@ class Caller:
         try:
             return future.result(timeout)
         except FutureTimeout:
-            if future.done():  # it is the error of the function, or the result came at the last moment
+            if future.done():  # the function itself raised TimeoutError, or the result came at the last moment
                 return future.result()
             raise TimedOut(name, timeout or 0) from None
         finally:
@@ -112,17 +114,17 @@ class Caller:
 
 
 def _cancel(running: list[Deferred[Any]]) -> None:
-    """Cancel the running call. It is looked up in the reactor's thread, where it began earlier."""
+    """Cancel the running call. This runs in the reactor's thread, where the call began earlier."""
     running[0].cancel()
 
 
 class BlockingClient(Generic[Request, Reply]):
     """
-    A `Client` whose methods block. `connect` makes it; several threads can use it at once.
+    A `Client` whose methods block. `connect` returns it. Several threads can use it at once.
 
-    `timeout` is in seconds everywhere, and `None` is no limit unless a method says otherwise. Methods raise the errors
-    of `Client`'s methods, `TimedOut` after the timeout, and `Forked` in a child of the process that connected. A call
-    that times out or is interrupted is cancelled.
+    `timeout` is always in seconds, and `None` is no limit unless a method says otherwise. The methods raise the errors
+    of `Client`'s methods, `TimedOut` after the timeout, and `Forked` in a forked child of the process that connected. A
+    call that times out or is interrupted is cancelled.
     """
 
     def __init__(self, client: Client[Request, Reply], caller: Caller) -> None:
@@ -131,45 +133,52 @@ class BlockingClient(Generic[Request, Reply]):
 
     @property
     def state(self) -> State:
-        """The client's state: see `Client.state`."""
+        """The state of the client. See `Client.state`."""
         return self._client.state
 
     def send(self, message: Request, timeout: float | None = None) -> None:
         """
-        Send `message`, and wait until it is below the write mark of a connection. It can still be lost with the
-        connection.
+        Send `message`, and wait until fewer than ``write_high`` bytes of a connection are unsent. The message can still
+        be lost with the connection.
         """
         self._caller.call("send", lambda: self._client.send(message), timeout)
 
     def receive(self, timeout: float | None = None) -> Reply:
-        """The next message. Raises `TimedOut` if none comes in time, and `NotConnected` if the client is closed."""
+        """
+        Wait for the next message and return it. Raises `TimedOut` if none comes in time, and `NotConnected` if the
+        client is closed.
+        """
         received: Reply = self._caller.call("receive", self._client.receive, timeout)
         return received
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Reply:
-        """Send `message` and wait for its reply (`timeout` `None`: ``timeouts.request``). See `Client.request`."""
+        """
+        Send `message`, wait for its reply and return it (`timeout` `None`: ``timeouts.request``). See `Client.request`.
+        """
         reply: Reply = self._caller.call(
             "request", lambda: self._client.request(message, timeout, idempotent=idempotent)
         )
         return reply
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
-        """Messages that were possibly not delivered: see `Client.undelivered`."""
+        """Return messages that were possibly not delivered. See `Client.undelivered`."""
         found: list[NeverSent | MaybeSent] = self._caller.call("undelivered", self._client.undelivered)
         return found
 
     def close(self, deadline: float | None = None) -> int:
         """
-        Send the waiting messages, wait for outstanding replies, and close: see `Client.drain`.
+        Send the waiting messages, wait for outstanding replies, and close. See `Client.drain`.
 
-        Returns the number of messages that were not sent, or not answered, after `deadline` seconds (`None`:
-        ``timeouts.drain``). It can be called again. Raises `Forked`.
+        Returns the number of messages that were not sent or not answered within `deadline` seconds (`None`:
+        ``timeouts.drain``). It can be called again. Raises `Forked` in a forked child.
         """
         left: int = self._caller.call("close", lambda: self._client.drain(deadline))
         return left
 
     def __iter__(self) -> Iterator[Reply]:
-        """The messages, as they come, until the client is closed. Raises the error for which the client gave up."""
+        """
+        Yield the messages as they come, until the client is closed. Raises the error for which the client gave up.
+        """
         while True:
             try:
                 yield self.receive()
@@ -177,11 +186,11 @@ class BlockingClient(Generic[Request, Reply]):
                 return
 
     def __enter__(self) -> Self:
-        """The client itself."""
+        """Return the client itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
-        """Close; without waiting if an exception is being raised."""
+        """Close. If the block raised an exception, close without waiting."""
         self.close(None if kind is None else 0)
 
 
@@ -194,11 +203,11 @@ def connect(
     **options: Any,
 ) -> BlockingClient[Any, Any]:
     """
-    Connect to `endpoint`, or to the first of several that answers. Waits for at most `timeout` seconds.
+    Connect to `endpoint`, or to the first of several endpoints that accepts. Waits for at most `timeout` seconds.
 
-    `options` are the options of `Client`. ``connect_now`` is true by default: if no endpoint can be connected to, that
-    error is raised. `reactor` is a reactor that runs in another thread. `None` is the global one, which is started if
-    it does not run. Raises the errors of `Client`, `TimedOut`, and Twisted's own errors.
+    `options` are the options of `Client`. ``connect_now`` is true by default: if no endpoint can be connected to,
+    `connect` raises the error. `reactor` is a reactor that runs in another thread. `None` is the global reactor, which
+    is started if it does not run. Raises the errors of `Client`, `TimedOut`, and Twisted's own errors.
     """
     options.setdefault("connect_now", True)
     chosen = running_reactor() if reactor is None else reactor

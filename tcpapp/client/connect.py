@@ -1,4 +1,4 @@
-"""`connect`: a connection that you hold yourself."""
+"""`connect`: one connection, which the caller uses directly."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tcpapp.transport.proxy_header import ProxyHeaderClient, ProxyHeaderSource
 __all__ = ["connect", "dial"]
 
 NEVER = 2**31 - 1
-"""Seconds, for a timer of Twisted's that cannot be left out: 68 years."""
+"""Seconds for a timer of Twisted that cannot be switched off: 68 years."""
 
 LOG = RateLimitedLog()
-"""The log of all connections of `connect`: a program that makes many has no more lines than a server."""
+"""The log of all connections of `connect`. They share it, so that many connections make no more lines than a server."""
 
 
 def connect(
@@ -41,16 +41,16 @@ def connect(
     """
     Connect to `endpoint`, a Twisted client endpoint string such as ``"tcp:localhost:7007"`` or an endpoint object.
 
-    For a host name in a string, all addresses are tried, alternating between families
+    For a host name in a string, all its addresses are tried, alternating between families
     (`tcpapp.transport.happy_eyeballs`). A connection with itself counts as refused.
 
-    The Deferred fires with the open `Connection`; with TLS, once the handshake is done. It fails with Twisted's
-    own ``ConnectionRefusedError``, ``DNSLookupError``, ``TimeoutError`` (after ``timeouts.connect`` seconds in all),
-    with the error of OpenSSL or service_identity about a certificate, and so on. When cancelled, it stops connecting.
+    The Deferred fires with the open `Connection`; with TLS, after the handshake. It fails with Twisted's own
+    ``ConnectionRefusedError``, ``DNSLookupError`` or ``TimeoutError`` (after ``timeouts.connect`` seconds in total), or
+    with the error of OpenSSL or service_identity about a certificate. Cancelling it stops connecting.
 
     `InvalidAddress`, `InvalidFraming` and `InvalidOption` are raised at once, before anything is opened. So is `Forked`
-    in a child of the process in which the reactor ran. All are the caller's fault. See `Settings` for the `options`;
-    `reactor` is the global one unless given.
+    in a forked child of the process in which the reactor ran. All are the caller's fault. `proxy_header` is a PROXY
+    header that is sent first. See `Settings` for the `options`. Without `reactor`, the global reactor is used.
     """
     if reactor is None:
         from twisted.internet import reactor as global_reactor  # late: a program chooses its reactor first
@@ -70,7 +70,7 @@ def dial(
     reactor: Any,
     proxy_header: ProxyHeaderSource | None = None,
 ) -> Deferred[Connection]:
-    """One more connection of `factory`, with the results and errors of `connect`."""
+    """Make one more connection with `factory`. Fires and fails as `connect` does."""
     seconds = factory.settings.timeouts.connect
     # The endpoint's own timer must not run out before ours, whose error names the timeout.
     chosen: Any = client_endpoint(reactor, endpoint, int(seconds) + 2 if seconds else NEVER)
@@ -84,7 +84,9 @@ def dial(
 
 
 def _opened(protocol: MessageProtocol) -> Deferred[Connection]:
-    """The connection of `protocol`, once it is open; it is cut if nothing waits for it any longer."""
+    """
+    Return a Deferred of the connection of `protocol` that fires when it is open. Cancelling it cuts the connection.
+    """
     connection = protocol.connection
 
     def give_up(failure: Failure) -> Failure:

@@ -1,4 +1,4 @@
-"""`MessageClientFactory`: the connections of a client."""
+"""`MessageClientFactory`, which makes the connections of a client."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["MessageClientFactory"]
 
 class MessageClientFactory(ClientFactory):
     """
-    A `ClientFactory` whose connections send and receive messages, for any endpoint or ``reactor.connectTCP``.
+    A Twisted `ClientFactory` whose connections carry messages, for any endpoint or ``reactor.connectTCP``.
 
-    See `Settings` for the arguments and their errors. Without an `app` you take the messages with
-    `Connection.receive`. An endpoint's ``connect(factory)`` gives you a `MessageProtocol`, whose ``connection`` it is;
-    after ``connectTCP``, `when_connected` gives you the connection.
+    See `Settings` for the arguments and their errors. Without an `app`, take the messages with `Connection.receive`.
+    The ``connect(factory)`` of an endpoint fires with a `MessageProtocol`, which has the `Connection` as
+    ``connection``. After ``connectTCP``, use `when_connected` to get the connection.
     """
 
     noisy = False
@@ -39,26 +39,26 @@ class MessageClientFactory(ClientFactory):
 
     def when_connected(self) -> Deferred[Connection]:
         """
-        The next connection of this factory, once it is open.
+        Return a Deferred that fires with the next connection of this factory when it is open.
 
         Fails with Twisted's own error if ``reactor.connectTCP`` cannot connect. Fails with the cause if a connection
-        ends before it is open, such as a failed TLS handshake. Waits without a time limit; it can be cancelled.
+        ends before it is open, for example by a failed TLS handshake. It has no time limit, and can be cancelled.
         """
         return self._waiters.wait()
 
     def buildProtocol(self, addr: IAddress | None) -> MessageProtocol:
-        """A new connection's protocol. Twisted calls it."""
+        """Return a new connection's protocol. Twisted calls it."""
         return MessageProtocol(self.settings, self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """Nobody answered. Twisted's ``connectTCP`` calls it; endpoints do not."""
+        """Fail the waiting calls, because connecting failed. Twisted's ``connectTCP`` calls it; endpoints do not."""
         self._waiters.fail(reason)
 
     def connection_made(self, connection: Connection) -> None:
-        """`connection` has a transport."""
+        """Do nothing: `connection` has a transport, and is not open yet."""
 
     def connection_opened(self, connection: Connection) -> None:
-        """`connection` is open."""
+        """Fire the waiting calls with `connection`, which is open now."""
         self._waiters.fire(connection)
 
     def connection_moved_here(self, connection: Connection, age: float) -> None:
@@ -66,5 +66,8 @@ class MessageClientFactory(ClientFactory):
         self.connection_opened(connection)
 
     def connection_closed(self, connection: Connection, reason: CloseReason) -> None:
-        """`connection` has ended; calls that wait for it to be open fail here, all others in the connection."""
+        """
+        Fail the calls that wait for an open connection, because `connection` has ended. Its own calls fail by
+        themselves.
+        """
         connection.when_open().addErrback(self._waiters.fail)

@@ -1,5 +1,6 @@
 """
-asyncio and Twisted on one loop: Deferreds as futures, awaitables as Deferreds, and received messages as futures.
+asyncio and Twisted on one loop: conversion of Deferreds to futures and of awaitables to Deferreds, and received
+messages as futures.
 
 Programs use `tcpapp.aio`, which is built on this.
 """
@@ -36,10 +37,10 @@ ANOTHER_LOOP = (
 
 def start() -> Any:
     """
-    Run Twisted's reactor on the running loop, if it does not run there yet. Returns the reactor.
+    Run Twisted's reactor on the running asyncio loop, if it does not run there yet. Returns the reactor.
 
-    Raises `InvalidOption` if no loop runs, or if the reactor is another one, or another loop's. Raises `Forked` in a
-    child of the process in which the reactor ran. Both are the program's fault.
+    Raises `InvalidOption` if no loop runs, if the reactor is not asyncio's, or if it runs on another loop. Raises
+    `Forked` in a forked child of the process in which the reactor ran. All are the program's fault.
     """
     loop = _running_loop()
     if loop is None:
@@ -72,7 +73,7 @@ _ending: list[Any] = []
 
 
 async def _ends_with_its_loop(reactor: Any) -> AsyncIterator[None]:
-    """A loop that ends also ends the generators that began on it, so threads that wait for Twisted are told."""
+    """Stop the reactor's thread pool when the loop ends: asyncio then closes this generator."""
     try:
         yield
     finally:
@@ -81,12 +82,12 @@ async def _ends_with_its_loop(reactor: Any) -> AsyncIterator[None]:
 
 
 def installed_reactor() -> Any:
-    """The global reactor; `None` if the program has chosen none yet."""
+    """Return the global reactor; `None` if the program has chosen none yet."""
     return sys.modules.get("twisted.internet.reactor")
 
 
 def _loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
-    """The loop that `reactor` runs on; `None` if that is not a loop of asyncio."""
+    """Return the loop that `reactor` runs on; `None` if that is not a loop of asyncio."""
     return getattr(reactor, "_asyncioEventloop", None)
 
 
@@ -98,7 +99,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _no_loop() -> InvalidOption:
-    """The error that no loop runs, with what to do about it."""
+    """Return the error that no loop runs. It says what to do."""
     reactor, told = installed_reactor(), "aio: no loop of asyncio runs here"
     if reactor is None:
         return InvalidOption(f"{told}; call it inside asyncio.run(main())")
@@ -111,7 +112,9 @@ def _no_loop() -> InvalidOption:
 
 
 class _Awaited(asyncio.Future[Any]):
-    """A future that raises a clear error when a Twisted coroutine awaits it: only asyncio's tasks can."""
+    """
+    A future that raises a clear error when a Twisted coroutine awaits it. Only tasks of asyncio can await futures.
+    """
 
     @override
     def __await__(self) -> Generator[Any, None, Any]:
@@ -125,11 +128,12 @@ class _Awaited(asyncio.Future[Any]):
 
 def future(waits: Deferred[Any]) -> asyncio.Future[Any]:
     """
-    A future of asyncio that ends as the Deferred does, and takes its result. Cancelling it cancels the Deferred.
+    Return a future of asyncio that ends as the Deferred `waits` does, with its result or error. Cancelling the future
+    cancels the Deferred.
 
-    When the Deferred is cancelled, so is the future: Twisted's own ``asFuture`` fails it with Twisted's error. The end
-    of a connection is not logged if nobody awaits the future. Raises `InvalidOption` if no loop runs, or another loop
-    than the reactor's, and when a Twisted coroutine awaits it.
+    When the Deferred is cancelled, so is the future (Twisted's own ``asFuture`` fails it with Twisted's error). The end
+    of a connection is not logged if no task awaits the future. Raises `InvalidOption`, the program's fault, if no loop
+    runs or another loop than the reactor's. A Twisted coroutine that awaits the future gets an `InvalidOption`, too.
     """
     return _ends_as(waits, _Awaited)
 
@@ -152,7 +156,7 @@ def _ends_as(waits: Deferred[Any], kind: Callable[..., asyncio.Future[Any]]) -> 
         else:
             made.set_exception(cast(BaseException, result.value))
             if result.check(NotConnected):
-                made.exception()  # marks the exception as retrieved for asyncio
+                made.exception()  # tells asyncio that the exception was retrieved
 
     waits.addBoth(done)
     made.add_done_callback(lambda _: waits.cancel() if made.cancelled() else None)
@@ -160,7 +164,7 @@ def _ends_as(waits: Deferred[Any], kind: Callable[..., asyncio.Future[Any]]) -> 
 
 
 class _Received(_Awaited):
-    """A future whose result goes to the next future of `Receiving` if the awaiting task is cancelled before it runs."""
+    """A future whose result goes to the next future of `Receiving` if its task is cancelled before the task runs."""
 
     def __init__(self, receiving: Receiving, **options: Any) -> None:
         super().__init__(**options)
@@ -178,10 +182,10 @@ class _Received(_Awaited):
 
 class Receiving:
     """
-    The messages of one object as futures, by `receive`. No message is lost.
+    The messages of one object as futures. No message is lost.
 
     A task can be cancelled after its message has come and before the task runs. Then the message goes to the oldest
-    waiting `receive`, or else to the next one.
+    waiting call of `receive`, or to the next call if none waits.
     """
 
     def __init__(self) -> None:
@@ -189,7 +193,10 @@ class Receiving:
         self._waiting: dict[asyncio.Future[Any], Deferred[Any]] = {}
 
     def receive(self, receive: Callable[[], Deferred[Any]]) -> asyncio.Future[Any]:
-        """The next message, from `receive` of the object. Raises its errors and those of `future`."""
+        """
+        Return a future of the next message, from the object's own `receive`. It raises the errors of `receive` and
+        `future`.
+        """
         if self._left:
             return self._left.popleft()
         waits = receive()
@@ -203,7 +210,7 @@ class Receiving:
         del self._waiting[made]
 
     def not_taken(self, ended: asyncio.Future[Any]) -> None:
-        """The task that waited for this future was cancelled: pass its result, or its error, to another future."""
+        """Pass the result or the error of a future whose task was cancelled to another future."""
         if not self._waiting:
             self._left.append(ended)
             return
@@ -213,20 +220,22 @@ class Receiving:
             made.set_result(ended.result())
         else:
             made.set_exception(error)
-        waits.cancel()  # this one has its message
+        waits.cancel()  # this future has its message
 
 
 def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
     """
-    A Deferred that ends as the awaitable does. It runs as a task of asyncio, so it can await all of asyncio.
+    Return a Deferred that ends as the awaitable does. The awaitable runs as a task of asyncio, so it can await all of
+    asyncio.
 
-    When cancelled at any moment, it cancels the task, and fails with Twisted's ``CancelledError`` (twisted#12470). The
-    task begins when the reactor runs. Raises `InvalidOption` if the reactor does not run on a loop of asyncio.
+    Cancelling the Deferred cancels the task, at any moment, and fails with Twisted's ``CancelledError``
+    (twisted#12470). The task begins when the reactor runs. Raises `InvalidOption`, the program's fault, if the reactor
+    does not run on a loop of asyncio.
     """
     loop = _running_loop() or _loop_of(installed_reactor())
     if loop is None:
         if inspect.iscoroutine(awaitable):
-            awaitable.close()  # nobody will await it; close it, so that Python does not warn
+            awaitable.close()  # it is never awaited, and Python would warn about that
         raise _no_loop()
     task: asyncio.Future[Any] = (
         awaitable if asyncio.isfuture(awaitable) else asyncio.ensure_future(awaitable, loop=loop)
@@ -239,7 +248,7 @@ def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
 
     def done(_: object) -> None:
         error = CancelledError() if task.cancelled() else task.exception()
-        if made.called:  # it was cancelled, and has failed at once
+        if made.called:  # the Deferred was cancelled, and has failed already
             return
         if error is not None:
             made.errback(error)

@@ -1,8 +1,9 @@
 """
-Several connections to one server, or to several equivalent servers, used as one.
+A pool: several connections to one server, or to several equivalent servers, that are used like one.
 
-A request goes to the less busy of two members that are drawn at random (Mitzenmacher's "power of two choices"). This is
-nearly as even as asking all members, and never sends all requests at once to the member that was idle a moment ago.
+A request goes to the less busy of two members that are drawn at random (Mitzenmacher's "power of two choices"). The
+load is spread nearly as evenly as by comparing all members. And not all requests go at once to the member that was idle
+a moment ago.
 """
 
 from __future__ import annotations
@@ -38,29 +39,29 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
 CHECK_EVERY = 30.0
-"""Seconds between two checks of a member: the default of AWS's network load balancer."""
+"""Seconds between two checks of a member. Source: the default of AWS's network load balancer."""
 
 _log = Logger(namespace="tcpapp")
 
 
 class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
     """
-    `size` clients of `endpoint`, each of which reconnects by itself; the pool sends over the connected ones.
+    `size` clients of `endpoint`, the members. Each reconnects by itself, and the pool sends over the connected members.
 
     ::
 
         async with Pool("tcp:localhost:7007", size=8, check=lambda connection: connection.request("ping")) as pool:
             print(await pool.request("hello"))
 
-    - `size`: how many clients, 1 or more.
-    - `check`: a function of a member's connection, awaited every `check_every` seconds (30), for at most
-      ``recovery.prepare`` seconds. If it fails, that connection is cut, and the member reconnects.
-    - `options` are the options of `Client` without ``while_down`` and ``connect_now``. While no member is connected,
-      messages wait for the first one: at most ``recovery.max_waiting`` messages, for at most ``timeouts.request``
+    - `size`: the number of clients, 1 or more.
+    - `check`: a function that takes a member's connection. It is called every `check_every` seconds, and its result is
+      awaited for at most ``recovery.prepare`` seconds. If it fails, that connection is cut, and the member reconnects.
+    - `options`: the options of `Client` without ``while_down`` and ``connect_now``. While no member is connected,
+      messages wait for the first member: at most ``recovery.max_waiting`` messages, for at most ``timeouts.request``
       seconds.
 
-    ``async with`` starts and stops it, also when it is cancelled. Raises the errors of `Client`. Call its methods in
-    the reactor's thread; in a forked child they fail with `Forked`, like those of a `Client`.
+    ``async with`` starts and stops the pool, also when the block is cancelled. Raises the errors of `Client`. Call its
+    methods only in the reactor's thread. In a forked child they fail with `Forked`.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
             member.watch(self._member_is)
             member.setServiceParent(self)
 
-    # Its life.
+    # Starting and stopping.
 
     @property
     def connected(self) -> list[Client[Any, Any]]:
@@ -112,20 +113,20 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
 
     @property
     def failed_sends(self) -> int:
-        """How many messages `send` failed for, with `NeverSent` or `MaybeSent`."""
+        """The number of messages whose `send` failed with `NeverSent` or `MaybeSent`."""
         return self._failed_sends
 
     def start(self) -> Deferred[Self]:
         """
-        Start all members. Fires with the pool as soon as one is connected; fails when all have given up.
+        Start all members. Fires with the pool as soon as one member is connected; fails when all have given up.
 
-        When cancelled, the pool goes on connecting: `stop` ends that. Raises `Forked`.
+        Cancelling the Deferred does not stop the pool: call `stop`. Raises `Forked` in a forked child.
         """
         self.startService()
         return self.when_connected().addCallback(lambda _: self)
 
     def startService(self) -> None:
-        """Start all members, and their checks. Twisted's services call it. Raises `Forked`."""
+        """Start all members and their checks, and return at once. Twisted's services call it. Raises `Forked`."""
         check_fork(self._reactor, "start")
         if not self.running:
             self._draining, self._error = False, None
@@ -134,7 +135,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
                 self._checks.start(self._check_every, now=False)
 
     def stop(self) -> Deferred[None]:
-        """Stop all members: see `Client.stop`. Fires when their connections are closed; fails only with `Forked`."""
+        """Stop all members (see `Client.stop`). Fires when their connections are closed; fails only with `Forked`."""
         if was_forked(self._reactor):
             return fail(Forked("stop"))
         if self._checks.running:
@@ -146,15 +147,14 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
         return stopped.addCallback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
-        """The same as `stop`. Twisted's services call it."""
+        """Do the same as `stop`. Twisted's services call it."""
         return self.stop()
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
-        Accept no more messages, let all members drain, and stop after `deadline` seconds at the latest: see
-        `Client.drain`.
+        Accept no more messages, let all members drain, and stop within `deadline` seconds. See `Client.drain`.
 
-        Fires with the number of messages of all members that were not sent, or not answered.
+        Fires with the number of messages of all members that were not sent or not answered.
         """
         if was_forked(self._reactor):
             return fail(Forked("drain"))
@@ -164,9 +164,9 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
 
     def when_connected(self) -> Deferred[None]:
         """
-        Fires as soon as a member is connected.
+        Return a Deferred that fires as soon as a member is connected.
 
-        Fails with the error of the last member that gave up, and with `NotConnected` when the pool does not run.
+        Fails with the error of the last member that gave up, and with `NotConnected` if the pool does not run.
         """
         if was_forked(self._reactor):
             return fail(Forked("when_connected"))
@@ -180,18 +180,20 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
 
     def send(self, message: Request) -> Deferred[None]:
         """
-        Send `message` over a member: see `Client.send`, whose errors it has.
+        Send `message` over a member. See `Client.send`, whose errors it raises.
 
-        While no member is connected it waits, for at most ``timeouts.request`` seconds; then it fails with `NeverSent`.
+        While no member is connected the message waits, for at most ``timeouts.request`` seconds. Then the Deferred
+        fails with `NeverSent`.
         """
         return self._over_a_member("send", lambda member, _: member.send(message), message, None, is_send=True)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
-        Send `message` over a member and wait for its reply, for `timeout` seconds in all: see `Client.request`.
-
-        An `idempotent` request is sent again over another member if its connection is lost. Fails like
+        Send `message` over a member and wait for its reply, for at most `timeout` seconds in total. See
         `Client.request`.
+
+        An `idempotent` request is sent again over another member if its connection is lost. Fails as `Client.request`
+        does.
         """
         self._budget.earn()
         return self._over_a_member(
@@ -200,9 +202,9 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
 
     def receive(self) -> Deferred[Reply]:
         """
-        The next message of any member that is not the reply to a request.
+        Return a Deferred of the next message of any member that is not the reply to a request.
 
-        Fails with `NotConnected` when the pool is stopped. When cancelled, it takes no message.
+        Fails with `NotConnected` when the pool is stopped. A cancelled call takes no message.
         """
         if was_forked(self._reactor):
             return fail(Forked("receive"))
@@ -216,13 +218,13 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
         return taker
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
-        """Messages that were possibly not delivered, of all members: see `Client.undelivered`."""
+        """Return messages of all members that were possibly not delivered. See `Client.undelivered`."""
         return [each for member in self.members for each in member.undelivered()]
 
     # Members.
 
     def _pick(self) -> Client[Any, Any] | None:
-        """The less busy of two, drawn at random; `None` if no member is connected."""
+        """Return the less busy of two members that are drawn at random; `None` if no member is connected."""
         connected = self.connected
         if len(connected) > 2:
             connected = self._random.sample(connected, 2)
@@ -255,7 +257,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
         idempotent: bool,
         is_send: bool,
     ) -> Any:
-        """Try until a member succeeds; a message that no connection was given is tried again in any case."""
+        """Try until a member succeeds. A message that no connection was given is always tried again."""
         until = self._clock.seconds() + seconds
         try:
             while True:
@@ -266,10 +268,10 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
                     await self._wait_for_a_member(until if seconds else None, message)
                     continue
                 try:
-                    # 0 is no limit; a deadline in the past expires at once
+                    # 0 would be no limit: a deadline in the past must expire at once
                     return await do(member, max(until - self._clock.seconds(), 1e-6) if seconds else 0)
                 except NeverSent:
-                    if member.connection is not None:  # the cause was not a missing connection
+                    if member.connection is not None:  # the member has a connection, so that was not the cause
                         raise
                 except MaybeSent:
                     if not (idempotent and self.running and self._budget.take()):
@@ -307,7 +309,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
                 self._tell_waiters()
 
     def _tell_waiters(self) -> None:
-        """A member is connected, or none will be."""
+        """Fire or fail the waiting calls, when a member is connected or none will be."""
         for waiter in self._waiters.take():
             if waiter.called:
                 continue
@@ -317,7 +319,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
                 unlogged(waiter).errback(self._error or self._not_connected())
 
     def _offer(self, member: Client[Any, Any]) -> None:
-        """Pass messages of `member` to waiting calls: one message for each, while a call waits."""
+        """Pass messages of `member` to waiting calls, one message for each call."""
         if member in self._offers or isinstance(member.state, Stopped):
             return
         offer = self._offers[member] = member.receive()
@@ -331,7 +333,7 @@ class Pool(StartedInBlock, MultiService, Generic[Request, Reply]):
             self._offer(member)
 
     def _not_taken(self, _: Failure, member: Client[Any, Any]) -> None:
-        """The member stopped, or gave up."""
+        """Note that the member stopped or gave up."""
         self._offers.pop(member, None)
 
     # Checks.

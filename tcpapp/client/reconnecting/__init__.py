@@ -1,15 +1,15 @@
 """
-The reconnecting client: it connects again when its connection is lost, loses nothing silently, and shows its state.
+The reconnecting client: it connects again when its connection is lost, loses no message silently, and shows its state.
 
 ::
 
-    client        the Client: a service with a connection, or on its way to one
-    connector     attempts to connect, the first time and again
-    delivery      sending, and the result of each message if a connection is lost
+    client        `Client`, a service that keeps a connection open
+    connector     connecting and reconnecting
+    delivery      sending, and the result of each message when a connection is lost
     send_queue    messages that wait for a connection, and messages that can be lost with one
-    backoff       where to connect to next, and how long to wait before
-    fatal_errors  which errors end a client, and after which it tries again
-    states        what it is doing, for watchers
+    backoff       the next endpoint, and the wait before it
+    fatal_errors  the errors that end a client
+    states        the states of a client, and their watchers
     retry_budget  how many requests can be sent again
 """
 

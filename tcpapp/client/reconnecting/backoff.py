@@ -1,9 +1,9 @@
 """
-Back-off: which endpoint to try next, and how long to wait before.
+Back-off: which endpoint to try next, and how long to wait before that.
 
-All endpoints are tried, one after the other, before there is a wait. Waits are drawn at random between zero and a bound
-that doubles (AWS's "full jitter"). So thousands of clients that lost their server in one moment do not reconnect in one
-moment.
+All endpoints are tried, one after the other, before each wait. Waits are random, between zero and a bound that doubles
+(AWS's "full jitter"). So thousands of clients that lost their server at the same moment do not all reconnect at the
+same moment.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Endpoint = TypeVar("Endpoint")
 
 class Attempts(Generic[Endpoint]):
     """
-    The attempts of a client to connect to one of several `endpoints`, in their order, or in `random_order` in each
-    round.
+    The attempts of a client to connect to one of several `endpoints`: in their order, or with `random_order` in a new
+    random order in each round.
 
-    `number` counts them since the last `success`.
+    `number` counts the attempts since the last `success`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Attempts(Generic[Endpoint]):
 
     @property
     def round_is_over(self) -> bool:
-        """Whether each endpoint has been tried since the last wait."""
+        """Whether all endpoints have been tried since the last wait."""
         return not self._round
 
     def begin_round(self) -> None:
@@ -50,18 +50,18 @@ class Attempts(Generic[Endpoint]):
             self._random.shuffle(self._round)
 
     def next(self) -> Endpoint:
-        """The endpoint of the next attempt. There must be one left in this round."""
+        """Return the endpoint of the next attempt. There must be one left in this round."""
         self.number += 1
         return self._round.pop(0)
 
     def wait(self) -> float:
-        """How many seconds to wait before the next round."""
+        """Return the seconds to wait before the next round, and double the bound of the next wait."""
         recovery = self._recovery
         bound = min(recovery.longest_wait, recovery.first_wait * 2.0 ** min(self._waits, 60))
         self._waits += 1
         return self._random.uniform(0, bound)
 
     def success(self) -> None:
-        """The connection is healthy: waits begin small again, and with the first endpoint."""
+        """Note a healthy connection: waits begin small again, and the next round begins with the first endpoint."""
         self._waits = self.number = 0
         self._round = []

@@ -1,4 +1,4 @@
-"""The reconnecting client: a service with a connection, or on its way to one."""
+"""The reconnecting client: a service that keeps a connection open."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Reply = TypeVar("Reply")
 
 
 def default_reactor() -> Any:
-    """The global reactor, imported late: a program chooses its reactor first."""
+    """Return the global reactor, imported late: a program chooses its reactor first."""
     from twisted.internet import reactor
 
     return reactor
@@ -52,34 +52,36 @@ def _check(recovery: object, prepare: object, is_fatal: object) -> None:
 
 class Client(StartedInBlock, Service, Generic[Request, Reply]):
     """
-    A reconnecting client of one server, or of several equivalent servers: `endpoint` is one, or a sequence of them.
+    A reconnecting client of one server, or of several equivalent servers: `endpoint` is an endpoint, or a sequence of
+    them.
 
     ::
 
         async with Client("tcp:localhost:7007", codec="json") as client:
             print(await client.request({"get": "weather"}))
 
-    It is a Twisted service, which can also be started and stopped alone. While it runs it has a connection, or tries to
-    get one. Waits between attempts are random, and grow up to a bound. They begin small again only after a connection
-    has been open, and prepared, for ``recovery.healthy_after`` seconds. Its `state` tells what it is doing. ``async
-    with`` starts and stops it, also when it is cancelled.
+    It is a Twisted service, and can also be started and stopped by itself. While it runs it has a connection, or tries
+    to connect. Waits between rounds of attempts are random, and grow up to a bound. They begin small again only after a
+    connection has been open and prepared for ``recovery.healthy_after`` seconds. `state` tells what the client is
+    doing. ``async with`` starts and stops it, also when the block is cancelled.
 
     - `app`: handles the messages, as with `connect`.
-    - `prepare`: a function of the connection, called and awaited as soon as it is open: a login, a hello,
-      subscriptions. Nothing else is sent before it is done. It raises `GiveUp` if another attempt cannot succeed.
-    - `while_down`: what `send` does without a connection: ``"wait"`` for one, ``"fail"``, or ``"buffer"`` the message
-      and fire at once. Requests wait, unless it is ``"fail"``.
-    - `random_order`: whether several endpoints are tried in random order. All are tried before a wait.
-    - `connect_now`: whether it stops with the error if the first round of attempts fails.
-    - `recovery`: the numbers (`tcpapp.limits.Recovery`).
+    - `prepare`: a function that is called with each new connection, and whose result is awaited: for a login, a hello
+      or subscriptions. No other message is sent before it is done. It raises `GiveUp` if another attempt cannot
+      succeed.
+    - `while_down`: what `send` does without a connection: ``"wait"`` for a connection, ``"fail"`` at once, or
+      ``"buffer"`` the message and fire at once. Requests wait, unless it is ``"fail"``.
+    - `random_order`: whether several endpoints are tried in random order. All are tried before each wait.
+    - `connect_now`: whether the client stops, with the error, if the first round of attempts fails.
+    - `recovery`: the numbers for reconnecting (`tcpapp.limits.Recovery`).
     - `is_fatal`: a function that tells whether an error ends the client; see `tcpapp.client.reconnecting.fatal_errors`.
     - `proxy_header`, `reactor`, `framing` and the `options` are as for `connect`.
 
     Every message has a definite result. `send` and `request` fail with `NeverSent` if no connection was given the
-    message, and with `MaybeSent` if the connection was lost before a reply came. `undelivered` lists other messages
-    that may be lost. Call the methods in the reactor's thread. In a process that was forked while the reactor ran, they
-    fail with `Forked`, because nothing runs the reactor there. Raises `InvalidAddress`, `InvalidFraming` and
-    `InvalidOption`.
+    message, and with `MaybeSent` if the connection was lost before a reply came. `undelivered` returns other messages
+    that are possibly lost. Call the methods only in the reactor's thread. In a process that was forked while the
+    reactor ran, they fail with `Forked`, because nothing runs the reactor there. Raises `InvalidAddress`,
+    `InvalidFraming` and `InvalidOption`, the caller's fault.
     """
 
     def __init__(
@@ -116,11 +118,11 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         self._connector = self._delivery.connector = Connector(factory, self._reactor, clock, plan, self._delivery)
         self._connector.observed.watch(self._note)
 
-    # Its life.
+    # Starting and stopping.
 
     @property
     def state(self) -> State:
-        """What the client is doing: `Connecting`, `Connected`, `Waiting` or `Stopped`."""
+        """The current state: `Connecting`, `Connected`, `Waiting` or `Stopped`."""
         return self._connector.observed.state
 
     def _note(self, state: State) -> None:
@@ -144,31 +146,31 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
 
     @property
     def unfinished(self) -> int:
-        """How many messages are not sent yet, or wait for their reply."""
+        """The number of messages that are not sent yet, and of requests that wait for their reply."""
         return self._delivery.unfinished
 
     @property
     def late_replies(self) -> int:
-        """How many replies were dropped because no request waited for them (any more)."""
+        """The number of replies that were dropped because no request waited for them, or waited for them any longer."""
         return self._settings.counters.late_replies
 
     @property
     def failed_sends(self) -> int:
-        """How many messages `send` failed for, with `NeverSent` or `MaybeSent`."""
+        """The number of messages whose `send` failed with `NeverSent` or `MaybeSent`."""
         return self._settings.counters.failed_sends
 
     @property
     def connection(self) -> Connection | None:
-        """The current connection, prepared and open; `None` without one."""
+        """The current connection, if it is open and prepared; otherwise `None`."""
         return self._connector.connection
 
     def watch(self, watcher: Callable[[State], object]) -> Callable[[], None]:
-        """Call `watcher` with each state from now on; returns a function that ends it."""
+        """Call `watcher` with each new state from now on. Returns a function that removes the watcher again."""
         return self._connector.observed.watch(watcher)
 
     def states(self) -> States:
         """
-        ``async for state in client.states()``: the current state, and each that follows, until the client stops.
+        Return an iterator of states for ``async for``: the current state, and each new state until the client stops.
 
         Raises `Forked`.
         """
@@ -177,9 +179,9 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
 
     def start(self) -> Deferred[Self]:
         """
-        Start. Fires with the client when it is connected, or fails with the error for which it gave up.
+        Start connecting. Fires with the client when it is connected, or fails with the error for which it gave up.
 
-        When cancelled, the client goes on connecting: `stop` ends that. Raises `Forked`.
+        Cancelling the Deferred does not stop the client: call `stop`. Raises `Forked` in a forked child.
         """
         self.startService()
         return self.when_connected().addCallback(lambda _: self)
@@ -194,10 +196,10 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
 
     def stop(self) -> Deferred[None]:
         """
-        Stop, and close the connection. Written messages are flushed within ``timeouts.grace``; waiting ones are
-        `NeverSent`.
+        Stop, and close the connection. Written messages are flushed within ``timeouts.grace`` seconds. Waiting messages
+        fail with `NeverSent`.
 
-        Fires when it is closed; fails only with `Forked`. The client can be started again.
+        Fires when the connection is closed; fails only with `Forked`. The client can be started again.
         """
         if was_forked(self._reactor):
             return fail(Forked("stop"))
@@ -208,15 +210,15 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         return succeed(None) if connection is None else connection.close().addCallback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
-        """The same as `stop`. Twisted's services call it."""
+        """Do the same as `stop`. Twisted's services call it."""
         return self.stop()
 
     def drain(self, deadline: float | None = None) -> Deferred[int]:
         """
-        Accept no more messages, wait until all accepted ones are sent and each request is answered, and stop.
+        Accept no more messages, wait until all accepted messages are sent and all requests are answered, and stop.
 
-        After `deadline` seconds (`None`: ``timeouts.drain``) it stops all the same. Fires when it has stopped, with the
-        number of messages that were not sent, or not answered.
+        After `deadline` seconds (`None`: ``timeouts.drain``) it stops in any case. Fires when it has stopped, with the
+        number of messages that were not sent or not answered.
         """
         if was_forked(self._reactor):
             return fail(Forked("drain"))
@@ -231,10 +233,10 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
 
     def when_connected(self) -> Deferred[Connection]:
         """
-        Fires with the connection as soon as there is one, prepared and open.
+        Return a Deferred that fires with the connection as soon as it is open and prepared.
 
-        Fails with the error for which the client gives up, or gave up, and with `NotConnected` if it is stopped, or was
-        not started.
+        Fails with the error for which the client gives up or gave up, and with `NotConnected` if the client is stopped
+        or was not started.
         """
         if was_forked(self._reactor):
             return fail(Forked("when_connected"))
@@ -248,20 +250,21 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         """
         Send `message`. The Deferred fires when fewer than `write_high` bytes of a connection are unsent.
 
-        It does not confirm receipt: the message can still be lost with the connection. Without a connection,
-        `while_down` applies. Fails with `UnsendableMessage`, `NeverSent` or `MaybeSent`. A message whose Deferred is
-        cancelled while it waits is not sent.
+        That does not confirm receipt: the message can still be lost with the connection. Without a connection,
+        `while_down` applies. Fails with `UnsendableMessage`, `NeverSent` or `MaybeSent`. If the Deferred is cancelled
+        while the message waits, the message is not sent.
         """
         return fail(Forked("send")) if was_forked(self._reactor) else self._delivery.send(message)
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Deferred[Reply]:
         """
-        Send `message` and wait for its reply, for `timeout` seconds in all (`None`: ``timeouts.request``; 0: no limit).
+        Send `message` and wait for its reply, for at most `timeout` seconds in total (`None`: ``timeouts.request``; 0:
+        no limit).
 
-        It waits for a connection, and for its turn while ``max_requests`` requests wait for replies. An `idempotent`
-        request is sent again if its connection is lost, within its time and the retry budget (`Recovery`). Fails with
-        `TimedOut` if no reply comes in time, with `NeverSent`, `MaybeSent`, or `UnsendableMessage`. After a
-        cancellation or a timeout, a late reply is dropped.
+        The request waits for a connection, and for its turn while ``max_requests`` requests wait for replies. An
+        `idempotent` request is sent again if its connection is lost, within its time and the retry budget (`Recovery`).
+        Fails with `TimedOut` if no reply comes in time, or with `NeverSent`, `MaybeSent` or `UnsendableMessage`. After
+        a cancellation or a timeout, a late reply is dropped.
         """
         if was_forked(self._reactor):
             return fail(Forked("request"))
@@ -269,21 +272,21 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
 
     def receive(self) -> Deferred[Reply]:
         """
-        The next message that is not the reply to a request, from this connection or later ones.
+        Return a Deferred of the next message that is not the reply to a request, from this connection or later ones.
 
-        Messages that came before a connection was lost are given first. Fails with `NotConnected` when the client
-        stops, and with the error for which it gives up. When cancelled, it takes no message.
+        Messages that came before a connection was lost come first. Fails with `NotConnected` when the client stops, and
+        with the error for which it gives up. A cancelled call takes no message.
         """
         if was_forked(self._reactor):
             return fail(Forked("receive"))
         return unlogged(Deferred.fromCoroutine(self._receive()))
 
     def __aiter__(self) -> Self:
-        """``async for message in client`` takes messages until the client stops."""
+        """Return the client itself: ``async for message in client`` takes messages until the client stops."""
         return self
 
     async def __anext__(self) -> Reply:
-        """The next message. Raises the error for which the client gave up."""
+        """Return the next message. Raises the error for which the client gave up."""
         try:
             return await self.receive()
         except NotConnected:
@@ -291,11 +294,11 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
         """
-        Messages that were possibly not delivered, each returned once: waiting messages, and those sent on lost
-        connections.
+        Return messages that were possibly not delivered: waiting messages, and messages that were sent on lost
+        connections. A message of a lost connection is returned only once.
 
-        A message that was sent before an answered request has been read, and is not in the list. Of the others, the
-        last ``max_waiting`` are remembered.
+        A message that was sent before an answered request was read by the peer, and is not in the list. Of the other
+        messages, the last ``max_waiting`` are remembered.
         """
         return self._delivery.undelivered()
 

@@ -1,12 +1,12 @@
 """
-How a client connects, the first time and again: attempts, preparation, waits, and giving up.
+Connecting and reconnecting: attempts, preparation, waits, and giving up.
 
 ========== ============================ =====================================================================
 state      event                        to
 ========== ============================ =====================================================================
 Stopped    ``begin``                    Connecting
 Connecting open, and prepared           Connected
-Connecting failed, an endpoint is left  Connecting to that one
+Connecting failed, an endpoint is left  Connecting to that endpoint
 Connecting failed, none is left         Waiting; or Stopped, if `connect_now` is set, or the error is fatal
 Connected  the connection is lost       Waiting; or Stopped, if the error is fatal
 Waiting    its time is over             Connecting
@@ -47,22 +47,22 @@ UNSTARTED = CloseReason(EndedBy.US, "unopened", "the client was not started")
 STOPPED = CloseReason(EndedBy.US, "closed", "the client was stopped")
 
 MOST_UNREAD = 16
-"""Lost connections whose messages are kept until they are received: each has as many as an inbox holds. Our choice."""
+"""The most lost connections with messages that are still to be received. Our choice: each has at most a full inbox."""
 
 _log = Logger(namespace="tcpapp")
 
 
 class ConnectorUser(Protocol):
-    """The user of the connections."""
+    """The methods that a `Connector` calls: a `Delivery`."""
 
     def usable(self) -> None:
-        """There is a connection."""
+        """Use the new connection, which is open and prepared."""
 
     def lost(self, reason: CloseReason) -> None:
-        """The connection has ended, by itself or on purpose; its requests know already."""
+        """Handle the end of the connection, for this reason. Its requests have failed already."""
 
     def ended(self, reason: CloseReason) -> None:
-        """There will be no connection any more."""
+        """Fail the waiting messages, because there will be no further connection."""
 
 
 class Plan:
@@ -88,10 +88,10 @@ class Plan:
 
 class Connector:
     """
-    The connections of one client, one after the other, while it is `running`.
+    Makes the connections of one client, one after the other, while it is `running`.
 
-    `latest` is the last connection there was, or is. `unread` are lost connections with messages that were not received
-    yet. `observed` is told each state.
+    `latest` is the current or the last connection. `unread` are lost connections with messages that were not received
+    yet. `observed` gets each new state.
     """
 
     def __init__(
@@ -114,20 +114,20 @@ class Connector:
 
     @property
     def connection(self) -> Connection | None:
-        """The connection that can be used now, if there is one."""
+        """The connection that can be used now; `None` without one."""
         connection = self._connection
         return connection if connection is not None and connection.is_open else None
 
     @property
     def why_not(self) -> CloseReason:
-        """Why there is none, while it is not running."""
+        """The reason why there is no connection, while it is not `running`."""
         state = self.observed.state
         if isinstance(state, Stopped) and state.error is not None:
             return _gave_up(state.error)
         return STOPPED if self._was_connected else UNSTARTED
 
     def begin(self) -> None:
-        """Connect, and reconnect."""
+        """Begin to connect, and to reconnect when the connection is lost."""
         self.running, self._was_connected = True, False
         self._plan.attempts.success()
         self._try_next()
@@ -138,7 +138,7 @@ class Connector:
         self._end(Stopped(), NotConnected(f"the client is not connected: {STOPPED}", STOPPED), STOPPED)
 
     def next_connection(self) -> Deferred[Connection]:
-        """The next connection that is prepared and open; fails if there will be none."""
+        """Return a Deferred of the next connection that is open and prepared. Fails if there will be none."""
         if not self.running:
             state, reason = self.observed.state, self.why_not
             error = state.error if isinstance(state, Stopped) else None
@@ -151,13 +151,13 @@ class Connector:
             self._plan.attempts.begin_round()
         endpoint = self._plan.attempts.next()
         self.observed.become(Connecting(self._plan.attempts.number, str(endpoint)))
-        if not self.running or self._trying or self._timer or self._connection:  # a watcher stopped or restarted it
+        if not self.running or self._trying or self._timer or self._connection:  # a watcher has stopped or restarted it
             return
         self._trying = trying = maybeDeferred(dial, self._factory, endpoint, self._reactor, self._plan.proxy_header)
         trying.addCallback(self._prepared).addCallbacks(self._usable, self._not_usable)
 
     def _prepared(self, connection: Connection) -> Any:
-        """`connection`, once `prepare` is done with it; it is cut if that fails."""
+        """Prepare `connection`, and fire with it. If preparing fails, cut it."""
         if self._plan.prepare is None:
             return connection
         preparing = outcome_of(self._plan.prepare, connection)
@@ -215,7 +215,7 @@ class Connector:
             self._wait_because_of(error)
 
     def _lost(self, reason: CloseReason, connection: Connection) -> None:
-        """The connection has ended, and has told its requests."""
+        """Handle the end of a connection, whose requests have failed already."""
         self._user.lost(reason)
         if connection.unread:
             self.unread.append(connection)
@@ -236,7 +236,7 @@ class Connector:
         below = error.reason.error if isinstance(error, NotConnected) else None
         try:
             return self._plan.is_fatal(error) or (below is not None and self._plan.is_fatal(below))
-        except Exception:  # noqa: BLE001 - whatever a program's own function raises
+        except Exception:  # noqa: BLE001 - a function of the user can raise anything
             _log.failure("is_fatal of a client failed, and the client tries again")
             return False
 
@@ -251,7 +251,7 @@ class Connector:
         self._end(Stopped(error), error, _gave_up(error))
 
     def _end(self, state: Stopped, error: BaseException, reason: CloseReason) -> None:
-        """The client is not running any more: tell all waiting calls."""
+        """Stop running, and fail all waiting calls."""
         self.running = False
         self._stop_timer()
         trying, self._trying = self._trying, None

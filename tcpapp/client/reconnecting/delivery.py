@@ -1,11 +1,12 @@
 """
-Delivery: a client sends over its connection, or once it has one. Each message has a result if that is lost.
+Delivery: sending over the current connection, or over the next one. Each message has a result when a connection is
+lost.
 
 ======== ============================================ =====================================================
-what     it ends well                                 its connection is lost before
+call     fires                                        if the connection is lost before that
 ======== ============================================ =====================================================
-send     when it is below a connection's write mark   `MaybeSent`; what had ended well is remembered as such
-request  when its reply comes                         `MaybeSent`; or it is sent again, if it can be
+send     when less than ``write_high`` is unsent      `MaybeSent`; `undelivered` returns messages lost later
+request  when its reply comes                         `MaybeSent`, or it is sent again if it is idempotent
 ======== ============================================ =====================================================
 """
 
@@ -33,7 +34,7 @@ from tcpapp.spec import suggest
 __all__ = ["Delivery"]
 
 WHILE_DOWN = ("wait", "fail", "buffer")
-"""What can happen to a `send` without a connection."""
+"""The choices for a `send` without a connection."""
 
 DRAINING = CloseReason(EndedBy.US, "drained", "the client drains: it accepts no more messages")
 DOWN = CloseReason(EndedBy.NETWORK, "lost", "there is no connection")
@@ -41,9 +42,9 @@ DOWN = CloseReason(EndedBy.NETWORK, "lost", "there is no connection")
 
 class Delivery:
     """
-    All messages that one client sends, and the replies it waits for.
+    All messages that one client sends, and the replies that it waits for.
 
-    `connector` gives the connections. The creator of both sets it once. It calls `usable`, `lost` and `ended`.
+    `connector` makes the connections, and calls `usable`, `lost` and `ended`. The creator of both objects sets it once.
     """
 
     connector: Connector
@@ -68,18 +69,18 @@ class Delivery:
 
     @property
     def unfinished(self) -> int:
-        """How many messages are not sent yet, or wait for their reply."""
+        """The number of messages that are not sent yet, and of requests that wait for their reply."""
         return len(self._queue) + len(self._in_flight)
 
     def send(self, message: Any) -> Deferred[Any]:
-        """See `Client.send`."""
+        """Send `message`. See `Client.send`."""
         connection = self.connector.connection
         if connection is not None and not self._queue and not self.draining:
             return self._send_on(connection, message)
         return self._wait(message, None, is_request=False)
 
     def request(self, message: Any, timeout: float | None, *, idempotent: bool) -> Deferred[Any]:
-        """See `Client.request`."""
+        """Send `message` and wait for its reply. See `Client.request`."""
         seconds = self._settings.timeouts.request if timeout is None else timeout
         if seconds < 0:
             return fail(TimedOut("request", 0))
@@ -94,13 +95,13 @@ class Delivery:
         return deferred
 
     def undelivered(self) -> list[NeverSent | MaybeSent]:
-        """See `Client.undelivered`."""
+        """Return messages that were possibly not delivered. See `Client.undelivered`."""
         found = [*self._lost, *(NeverSent("it waits for a connection", DOWN, each.message) for each in self._queue)]
         self._lost.clear()
         return found
 
     def drained(self, seconds: float) -> Deferred[None]:
-        """Fires when all is sent and answered, or after this many seconds."""
+        """Accept no more messages. Fires when all are sent and answered, or after this many seconds."""
         self.draining = True
         rest = self._drain_waiters.wait()
         rest.addTimeout(max(seconds, 0), self._clock).addErrback(lambda _: None)
@@ -110,16 +111,16 @@ class Delivery:
     # Calls from its connections.
 
     def usable(self) -> None:
-        """There is a connection."""
+        """Send the waiting messages over the new connection."""
         self._pump()
 
     def lost(self, reason: CloseReason) -> None:
-        """The messages that were sent on it, and not confirmed by a reply, may be lost."""
-        text = f"it was sent, and may be lost: {reason}"
+        """Remember the messages that were sent on the lost connection and not confirmed by a reply."""
+        text = f"it was sent, and is possibly lost: {reason}"
         self._lost.extend(MaybeSent(text, reason, each) for each in self._unconfirmed.take_all())
 
     def ended(self, reason: CloseReason) -> None:
-        """There will be no connection: waiting messages are not sent."""
+        """Fail the waiting messages with `NeverSent`, because there will be no further connection."""
         for each in self._queue.take_all():
             error = self._never_sent(f"it was not sent: {reason}", reason, each.message, is_request=each.is_request)
             if each.deferred is None:
@@ -139,12 +140,12 @@ class Delivery:
     def _send_failed(self, failure: Failure, message: Any) -> Failure:
         failure.trap(NotConnected)
         error: Any = failure.value
-        return Failure(MaybeSent(f"it was sent, and may be lost: {error.reason}", error.reason, message))
+        return Failure(MaybeSent(f"it was sent, and is possibly lost: {error.reason}", error.reason, message))
 
     def _wait(
         self, message: Any, seconds: float | None, *, is_request: bool, idempotent: bool = False
     ) -> Deferred[Any]:
-        """Let it wait for a connection, or for its turn; or fail it."""
+        """Let the message wait for a connection or for its turn, or fail it."""
         reason = self._refuses(is_request=is_request)
         if reason is not None:
             return failed(self._never_sent(f"it was not sent: {reason}", reason, message, is_request=is_request))
@@ -166,12 +167,12 @@ class Delivery:
         return deferred
 
     def _never_sent(self, text: str, reason: CloseReason, message: Any, *, is_request: bool) -> NeverSent:
-        """The error of a message that no connection was given; failures of ``send`` are counted."""
+        """Return the error for a message that no connection was given. Count it if it was sent by ``send``."""
         self._settings.counters.failed_sends += not is_request
         return NeverSent(text, reason, message)
 
     def _refuses(self, *, is_request: bool) -> CloseReason | None:
-        """Why nothing can be sent now and nothing can wait; `None` if it can."""
+        """Return why a message can neither be sent nor wait; `None` if it can."""
         if not self.connector.running:
             return self.connector.why_not
         if self.draining:
@@ -223,7 +224,7 @@ class Delivery:
         self._in_flight.pop(each, None)
         error: Any = failure.value
         if isinstance(error, NotConnected):
-            self.lost(error.reason)  # requests fail first, and their errbacks can ask what else is lost
+            self.lost(error.reason)  # requests fail first, and their errbacks can call `undelivered`
         if each.deferred is not None and isinstance(error, NotConnected):
             if each.idempotent and self.connector.running and self._budget.take():
                 self._queue.add(each, len(self._settings.frame(each.message)), again=True)
@@ -243,7 +244,7 @@ class Delivery:
             self._cancel(each)
 
     def _cancel(self, each: Outgoing) -> None:
-        """Its caller waits for it no longer."""
+        """Give up a request whose caller no longer waits for it."""
         each.deferred = None
         each.finish(None)
         if not self._queue.remove(each) and each.under is not None:
@@ -251,6 +252,6 @@ class Delivery:
         self._check_drained()
 
     def _check_drained(self) -> None:
-        """Fire the drain if nothing is left."""
+        """Fire the Deferreds of `drained` if no message is left."""
         if (not self._queue and not self._in_flight) or not self.connector.running:
             self._drain_waiters.fire(None)

@@ -1,4 +1,6 @@
-"""Which errors end a client at once, because another attempt cannot succeed, and after which it tries again."""
+"""
+Fatal errors: they end a client at once, because another attempt cannot succeed. After other errors it tries again.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,21 @@ OURS = (GiveUp, InvalidFraming, InvalidOption)
 
 OF_CERTIFICATES = ("certificate", "unknown ca", "unrecognized name")
 """
-OpenSSL's texts for a certificate, ours or the peer's, that is not trusted; in alerts, too (RFC 8446, section 6.2).
+Parts of OpenSSL's texts about a certificate that is not trusted, of our side or the peer's, also in alerts (RFC 8446,
+section 6.2).
 """
 
 
 def is_fatal(error: BaseException) -> bool:
     """
-    Whether a client that could not connect because of `error` must stop.
+    Return whether a client that could not connect because of `error` must stop.
 
-    Only people can fix a certificate that either side does not trust, because of another name, its age or an unknown
-    authority. The same is true of the errors for which ``prepare`` raises `GiveUp`. All other errors can be over in a
-    moment: nobody listens, a name is not found, a network is down.
+    Only people can fix a certificate that one side does not trust, because of its name, its age or its authority. The
+    same is true of the errors for which ``prepare`` raises `GiveUp`. All other errors can be over in a moment: no
+    server listens, a name is not found, a network is down.
 
-    `InvalidAddress` is such an error, too. Addresses are checked when the client is made. Later errors are about files
-    of certificates, which are being renewed.
+    `InvalidAddress` is not fatal either: addresses are checked when the client is made, so later errors are about files
+    of certificates, which are possibly being renewed.
     """
     if isinstance(error, OURS):
         return True

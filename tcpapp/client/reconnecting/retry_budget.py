@@ -1,7 +1,8 @@
 """
-How many requests can be sent again: a part of the requests, and a few in each second (Finagle's retry budget).
+The retry budget: how many requests can be sent again. It is a part of the requests, and a few in each second, as in
+Finagle.
 
-If a server fails under its load, clients that repeat each request three times keep it failing.
+Without it, clients that repeat each request three times would keep an overloaded server from recovering.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from tcpapp.limits.token_bucket import TokenBucket
 __all__ = ["RetryBudget"]
 
 MOST_SAVED = 100.0
-"""Retries that can be saved up: our choice, as many as 500 requests give."""
+"""The most retries that can be saved up. Our choice: as many as 500 requests give."""
 
 
 class RetryBudget:
-    """Retries that are still allowed by `Recovery`, on the clock `seconds`."""
+    """Counts the retries that `Recovery` still allows. `seconds` is the clock."""
 
     def __init__(self, recovery: Recovery, seconds: Callable[[], float]) -> None:
         self._part = recovery.retry_percent / 100
@@ -27,11 +28,11 @@ class RetryBudget:
         self._saved = 0.0
 
     def earn(self) -> None:
-        """A request is made."""
+        """Count a request: it adds a part of a retry to the budget."""
         self._saved = min(MOST_SAVED, self._saved + self._part)
 
     def take(self) -> bool:
-        """Whether one more request can be sent again; if so, it is counted."""
+        """Return whether one more request can be sent again, and count it if so."""
         if self._saved >= 1:
             self._saved -= 1
             return True

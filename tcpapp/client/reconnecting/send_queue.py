@@ -1,4 +1,4 @@
-"""The messages of a client: messages that wait for a connection, and messages that were given to one."""
+"""The messages of a client that wait for a connection, and the messages that were sent and not confirmed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["Outgoing", "SendQueue", "Unconfirmed"]
 
 class Outgoing:
     """
-    One message that a client sends; while it waits, of `size` bytes as framed.
+    One message that a client sends. While it waits, `size` is its number of bytes as framed.
 
-    `deferred` is the caller's; `None` once it has fired, or without a caller. `timer` ends its time. `under` is the
-    Deferred of the connection it was written to, as the message at `position`.
+    `deferred` is the Deferred of the caller; `None` after it has fired, or without a caller. `timer` fires when the
+    message's time is over. `under` is the Deferred of the connection that it was given to, as the message at
+    `position`.
     """
 
     __slots__ = ("deferred", "idempotent", "is_request", "message", "position", "size", "timer", "under")
@@ -36,7 +37,7 @@ class Outgoing:
         self.position = 0
 
     def finish(self, result: Any) -> None:
-        """Fire the caller's Deferred, once: ``result`` can be a `Failure` or an exception."""
+        """Fire the caller's Deferred once, with a result, a `Failure` or an exception."""
         timer, self.timer = self.timer, None
         if timer is not None:
             timer.cancel()
@@ -50,7 +51,10 @@ class Outgoing:
 
 
 class SendQueue:
-    """Messages that wait for a connection, in order; messages that are sent again come first. `Recovery` bounds it."""
+    """
+    The messages that wait for a connection, in order. Messages that are sent again come first. `Recovery` bounds the
+    queue.
+    """
 
     def __init__(self, recovery: Recovery) -> None:
         self._recovery = recovery
@@ -59,16 +63,16 @@ class SendQueue:
         self.size = 0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return the number of waiting messages."""
         return len(self._again) + len(self._new)
 
     def __iter__(self) -> Iterator[Outgoing]:
-        """The waiting messages, the next one first."""
+        """Return an iterator of the waiting messages, the next one first."""
         yield from self._again
         yield from self._new
 
     def refusal(self, size: int) -> str:
-        """Why one more message of this size cannot wait; ``""`` if it can."""
+        """Return why one more message of this size cannot wait; ``""`` if it can."""
         recovery = self._recovery
         if len(self) >= recovery.max_waiting:
             return f"{len(self)} messages wait for a connection, which is the limit (max_waiting)"
@@ -79,18 +83,18 @@ class SendQueue:
         return ""
 
     def add(self, each: Outgoing, size: int, *, again: bool = False) -> None:
-        """Add a message, which takes this many bytes as framed."""
+        """Add a message of `size` bytes as framed: at the end, or with `again` at the beginning."""
         (self._again if again else self._new).append(each)
         each.size = size
         self.size += size
 
     def next(self) -> Outgoing | None:
-        """The next message, which stays in the queue."""
+        """Return the next message, which stays in the queue; `None` if the queue is empty."""
         queue = self._again or self._new
         return queue[0] if queue else None
 
     def remove(self, each: Outgoing) -> bool:
-        """Remove it from the queue. Returns whether it was there."""
+        """Remove a message from the queue. Returns whether it was there."""
         for queue in (self._again, self._new):
             if each in queue:
                 queue.remove(each)
@@ -99,7 +103,7 @@ class SendQueue:
         return False
 
     def take_all(self) -> list[Outgoing]:
-        """Take all messages out of the queue."""
+        """Remove all messages from the queue, and return them."""
         found = [*self]
         self._again.clear()
         self._new.clear()
@@ -109,10 +113,10 @@ class SendQueue:
 
 class Unconfirmed:
     """
-    The messages that were sent on one connection, and can be lost with it.
+    The messages that were sent on one connection, and that can be lost with it.
 
-    A reply to a request proves that the peer has read everything sent before it. Over the bounds of `Recovery`, the
-    oldest messages are forgotten: `forgotten` counts them.
+    The reply to a request proves that the peer has read all messages before it. Over the bounds of `Recovery`, the
+    oldest messages are forgotten; `forgotten` counts them.
     """
 
     def __init__(self, recovery: Recovery) -> None:
@@ -122,7 +126,7 @@ class Unconfirmed:
         self.forgotten = 0
 
     def add(self, position: int, message: Any) -> None:
-        """Add a message that was sent, at `position`."""
+        """Add a message that was sent at `position`."""
         size = len(message) if isinstance(message, bytes) else 0
         self._messages.append((position, message, size))
         self._size += size
@@ -131,12 +135,12 @@ class Unconfirmed:
             self.forgotten += 1
 
     def confirm(self, position: int) -> None:
-        """The message at `position` was read, and all before it."""
+        """Remove the message at `position` and all before it, because the peer has read them."""
         while self._messages and self._messages[0][0] <= position:
             self._drop_first()
 
     def take_all(self) -> list[Any]:
-        """Take all messages out."""
+        """Remove all messages, and return them."""
         found = [message for _, message, _ in self._messages]
         self._messages.clear()
         self._size = 0

@@ -1,4 +1,4 @@
-"""The states of a client: each of the four is an event as it begins, for functions and for ``async for``."""
+"""The four states of a client. Each change is passed to watching functions, and to ``async for``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["Connected", "Connecting", "Observed", "State", "States", "Stopped", "Waiting"]
 
 MOST_STATES = 64
-"""States that are kept for a slow reader: the newest ones. Our choice; more than an hour of waits."""
+"""The most states that are kept for a slow reader, the newest ones. Our choice: more than an hour of waits."""
 
 _log = Logger(namespace="tcpapp")
 
 
 @dataclass(frozen=True)
 class Connecting:
-    """The client connects to `endpoint`, or prepares the connection: attempt `attempt` since the last success."""
+    """
+    The client connects to `endpoint`, or prepares the connection. It is attempt number `attempt` since the last
+    success.
+    """
 
     attempt: int
     endpoint: str
@@ -37,14 +40,16 @@ class Connecting:
 
 @dataclass(frozen=True)
 class Connected:
-    """The client has a `connection`, prepared and open."""
+    """The client has a `connection`, which is open and prepared."""
 
     connection: Connection
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The client waits for `seconds`, until its clock shows `until`, before attempt `attempt`, because of `error`."""
+    """
+    Because of `error`, the client waits `seconds`, until its clock shows `until`, before attempt number `attempt`.
+    """
 
     attempt: int
     seconds: float
@@ -55,7 +60,8 @@ class Waiting:
 @dataclass(frozen=True)
 class Stopped:
     """
-    The client does nothing: it was not started yet, was stopped (`error` is `None`), or gave up because of `error`.
+    The client does not run: it was not started yet or was stopped (`error` is `None`), or it gave up because of
+    `error`.
     """
 
     error: BaseException | None = None
@@ -65,7 +71,7 @@ State = Connecting | Connected | Waiting | Stopped
 
 
 class Observed:
-    """The state of one client, and its watchers; `seconds` is the clock for logging their failures."""
+    """The state of one client, and its watchers. `seconds` is the clock for the log of their failures."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self.state: State = Stopped()
@@ -73,7 +79,7 @@ class Observed:
         self._failures = FailureLog(seconds)
 
     def watch(self, watcher: Callable[[State], object]) -> Callable[[], None]:
-        """Call `watcher` with each state from now on; returns a function that ends it."""
+        """Call `watcher` with each new state from now on. Returns a function that removes the watcher again."""
         self._watchers = (*self._watchers, watcher)
 
         def stop() -> None:
@@ -82,21 +88,25 @@ class Observed:
         return stop
 
     def become(self, state: State) -> None:
-        """Change to this state now. A watcher that raises is logged, without harm to other watchers or the client."""
+        """
+        Change to this state, and call the watchers. If a watcher raises, the error is logged, and the other watchers
+        are called.
+        """
         self.state = state
         for watcher in self._watchers:
             try:
                 watcher(state)
-            except Exception:  # noqa: BLE001 - whatever a watcher raises
+            except Exception:  # noqa: BLE001 - a function of the user can raise anything
                 text = "a watcher of a client failed on {state!r}"
                 self._failures.write(_log, text, Failure(), state=type(state).__name__)
 
 
 class States:
     """
-    The states of a client, from the current one on: ``async for state in client.states()``.
+    An iterator of the states of a client, from the current state on. `Client.states` returns it.
 
-    It ends after a `Stopped` that the client was not in when it began. For a slow reader, the newest states are kept.
+    It ends after the first `Stopped`, except for the state in which the iteration began. For a slow reader, only the
+    newest states are kept.
     """
 
     def __init__(self, observed: Observed) -> None:
@@ -113,11 +123,11 @@ class States:
             waiter.callback(None)
 
     def __aiter__(self) -> Self:
-        """Itself."""
+        """Return the iterator itself."""
         return self
 
     async def __anext__(self) -> State:
-        """The next state, once there is one."""
+        """Wait for the next state, and return it."""
         if self._over:
             self._stop()
             raise StopAsyncIteration
