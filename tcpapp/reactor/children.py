@@ -1,12 +1,12 @@
 """
-How the reactor detects that a child process has ended.
+Detecting that a child process has ended.
 
-Twisted gives the descriptor of its own pipe to ``signal.set_wakeup_fd``. uvloop sets another when it begins to run,
-because it must be woken by signals. So here, a handler of ``SIGCHLD`` lets the processes be reaped.
+Twisted gives the descriptor of its own pipe to ``signal.set_wakeup_fd``. uvloop sets another one when it begins to run,
+because signals must wake it. So this module uses a handler of ``SIGCHLD``, which reaps the processes.
 
-That handler is not always installed. libuv replaces it while a process that asyncio started runs, and leaves none when
-the last of these has ended. A program can also set a handler of its own. So the reactor also watches each process that
-it starts by a descriptor (``pidfd_open``), if the system supports it. Otherwise it checks the processes ten times a
+The handler is not always installed. libuv replaces it while a process that asyncio started runs, and installs none when
+the last of these has ended. A program can also set its own handler. So the reactor also watches each process that it
+starts by a descriptor (``pidfd_open``), if the system supports that. Otherwise it checks its processes ten times a
 second while asyncio has some.
 """
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["ChildSignals"]
 
 LOOK_AFTER = 0.1
-"""Seconds between two checks if nothing reports the end: below what a person notices."""
+"""Seconds between two checks if nothing reports the end. Our choice: less than a person notices."""
 
 
 def unavailable(_: int) -> int:
-    """Raise `OSError`: the system has no descriptors of processes."""
+    """Raise `OSError`, because the system has no descriptors for processes."""
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
@@ -38,7 +38,7 @@ pidfd_open: Any = getattr(os, "pidfd_open", unavailable)
 
 
 class ChildExit(Logger):
-    """The end of a process, as a reader for the reactor."""
+    """A reader for the reactor, which becomes readable when a process ends."""
 
     def __init__(self, children: ChildSignals, process: int) -> None:
         self._children = children
@@ -46,7 +46,7 @@ class ChildExit(Logger):
         self._descriptor = pidfd_open(process)
 
     def fileno(self) -> int:
-        """Return its descriptor."""
+        """Return the descriptor of the process."""
         return int(self._descriptor)
 
     def doRead(self) -> None:  # noqa: N802 - called by the reactor
@@ -67,7 +67,7 @@ class ChildSignals:
     """A ``SignalHandling`` for ``SIGCHLD``, as in Twisted's reactors."""
 
     def __init__(self, reactor: Any, loop: Loop) -> None:
-        """Make one for a reactor on a loop. It begins by `install`."""
+        """Prepare for a reactor on a loop; `install` begins the detection."""
         self._reactor = reactor
         self._loop = loop
         self._is_installed = False
@@ -75,7 +75,7 @@ class ChildSignals:
         self._look: Any = None
 
     def install(self) -> None:
-        """Detect ended children from now on, and reap earlier ones."""
+        """Detect ended children from now on, and reap children that have ended before."""
         self._is_installed = True
         self._loop.on_processes = self._other_processes
         self._take_signal(self._reap)
@@ -90,7 +90,7 @@ class ChildSignals:
         self._reactor.callFromThread(reapAllProcesses)
 
     def uninstall(self) -> None:
-        """Detect them no more."""
+        """Stop the detection."""
         self._is_installed = False
         self._loop.on_processes = int
         if self._look is not None:
@@ -101,10 +101,10 @@ class ChildSignals:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _other_processes(self) -> None:
-        """Called when asyncio starts a process or one has ended: libuv takes the signal, or leaves it unhandled."""
+        """Restore our handler when asyncio has started or ended a process, because libuv changes the handler then."""
         self.follow()
         if not self._loop.processes:
-            self._take_signal(signal.getsignal(signal.SIGCHLD) or self._reap)  # the program may have set its own
+            self._take_signal(signal.getsignal(signal.SIGCHLD) or self._reap)  # the program can have its own
             self._reap()
 
     def follow(self) -> None:
@@ -117,7 +117,7 @@ class ChildSignals:
     def _watch(self, process: int) -> None:
         try:
             watched = self._watched[process] = ChildExit(self, process)
-        except OSError:  # no descriptor left, or a system without them
+        except OSError:  # no descriptor is left, or the system has none for processes
             if self._loop.processes and self._look is None:
                 self._look = self._loop.call_later(LOOK_AFTER, self._look_after)
         else:

@@ -1,10 +1,10 @@
 """
-The connections on uvloop, by their descriptor, and the connections that a program has taken off the reactor.
+The connections on uvloop by descriptor, and the connections that a program has taken off the reactor.
 
-Twisted's reactors hold a connection only while it is read or written. A program can take a connection off the reactor,
-with ``removeReader`` and ``removeWriter``, use its socket itself, and drop the connection. The socket is closed when
-nothing holds it any more. uvloop closes the descriptor together with its transport, so the socket gets a copy before
-that.
+Twisted's reactors hold a connection only while it is read or written. A program can take a connection off the reactor
+with ``removeReader`` and ``removeWriter``, use its socket itself, and drop the connection. The socket must stay open
+until nothing refers to it. But uvloop closes the descriptor together with its transport. So the socket gets a copy of
+the descriptor before that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Connections"]
 
 
 class Connections:
-    """Each connection, from when it is handed to uvloop until its end. A taken-off connection is held weakly."""
+    """Holds each connection from its hand-over to uvloop until its end. Connections off the reactor are held weakly."""
 
     def __init__(self, call_soon: Callable[..., object]) -> None:
         self._call_soon = call_soon
@@ -38,16 +38,16 @@ class Connections:
         return iter(list(self._held.values()))
 
     def get(self, descriptor: int) -> Stream | None:
-        """Return the connection that is on the reactor and has this descriptor."""
+        """Return the connection with this descriptor; `None` if no connection on the reactor has it."""
         return self._held.get(descriptor)
 
     def add(self, stream: Stream) -> None:
         """
         Add a new connection.
 
-        If the program has closed the descriptor of an older connection, the new one can have the same number. The new
-        connection gets another number then, because uvloop closes this one with the older connection, which is lost. An
-        older connection that uvloop never had is lost only.
+        If the program has closed the descriptor of an older connection, the new connection can have the same number.
+        Then the older connection is lost. If uvloop has the older connection, it closes the number with it, so the new
+        connection gets another number.
         """
         before = self._held.get(stream.fileno()) or self._lent.get(stream.fileno(), missing)()
         if before is not None:
@@ -67,7 +67,7 @@ class Connections:
             self._held = {number: each for number, each in self._held.items() if each is not stream}
 
     def lend(self, stream: Stream) -> None:
-        """Hold a connection weakly from now on, because it was taken off the reactor."""
+        """Hold a connection weakly from now on, because the program took it off the reactor."""
         descriptor = stream.fileno()
         if self._held.pop(descriptor, None) is not None:
             stream._is_lent = True
@@ -75,28 +75,31 @@ class Connections:
             self._lent[descriptor] = ref(stream, ended)
 
     def take_back(self, stream: Stream) -> None:
-        """Hold a connection again, because it was put back on the reactor."""
+        """Hold a connection again, because the program put it back on the reactor."""
         stream._is_lent = False
         if self._lent.pop(stream.fileno(), None) is not None:
             self._held[stream.fileno()] = stream
 
     def _nobody_holds(self, descriptor: int, skt: socket.socket | None, _: object) -> None:
-        """Give a socket that uvloop has a copy of its descriptor: uvloop closes that as soon as this returns."""
+        """
+        Give the socket of a dropped connection a copy of its descriptor, because uvloop closes the old one right after
+        this.
+        """
         del self._lent[descriptor]
         if skt is None:
             return
-        with suppress(OSError):  # closed, or no descriptor left
+        with suppress(OSError):  # it is closed, or no descriptor is left
             copy = os.dup(skt.fileno())
             skt.detach()
             socket.socket.__init__(skt, fileno=copy)
 
 
 def missing() -> None:
-    """Return nothing, as the reference to a deleted connection does."""
+    """Return `None`, as the weak reference to a deleted connection does."""
 
 
 def leave_number(stream: Stream) -> None:
-    """Give a connection's socket another descriptor, and leave an unconnected socket under the old number."""
+    """Give the socket of a connection another descriptor, and put an unconnected socket under the old number."""
     skt = stream.socket
     stream.socket = skt.dup()
     stream.fileno = stream.socket.fileno

@@ -1,8 +1,8 @@
 """
-One context for everything that a reactor calls: a context variable that a callback sets holds for later callbacks.
+One context for all calls of a reactor, so that a context variable that one callback sets holds for later callbacks.
 
-This is so on Twisted's epoll reactor, where everything runs in the context that called ``reactor.run()``. asyncio
-instead copies the context for each callback, and so does uvloop for each connection.
+Twisted's epoll reactor works the same way: it runs everything in the context that called ``reactor.run()``. asyncio
+copies the context for each callback, and uvloop for each connection.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ MISSING = object()
 
 
 class SharedContext:
-    """A `context` that is entered for each callback, and that shares its variables with the code around the reactor."""
+    """A `context` that is entered for each callback. It shares its variables with the code around the reactor."""
 
     def __init__(self) -> None:
         self.context = Context()
         self.run: Callable[..., Any] = self.context.run
-        """Call a function in it. Only for calls from outside of it."""
+        """Call a function in the context. Only for calls from outside the context."""
 
     @property
     def is_entered(self) -> bool:
-        """Whether this is called inside of it."""
+        """Whether the caller runs inside the context."""
         try:
             self.context.run(bool)
         except RuntimeError:
@@ -38,15 +38,15 @@ class SharedContext:
         return False
 
     def enter(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in it, from inside or outside of it."""
+        """Call a function in the context, from inside or outside the context."""
         return call(*arguments) if self.is_entered else self.context.run(call, *arguments)
 
     @contextmanager
     def all_of_it(self) -> Iterator[None]:
         """
-        Copy the variables of the current context into it, and copy what was set back when the block has ended.
+        Copy the variables of the current context into the shared one, and copy them back at the end of the block.
 
-        Inside of the shared context itself, it does nothing.
+        Inside the shared context it does nothing.
         """
         if self.is_entered:
             yield

@@ -1,9 +1,9 @@
 """
-Descriptors that are read and written by their own ``doRead`` and ``doWrite``: ports, datagrams, pipes, a program's own.
+Descriptors with their own ``doRead`` and ``doWrite``: ports, datagrams, pipes, and descriptors of the program.
 
-This reactor's own epoll watches them, and uvloop's loop watches that epoll as one descriptor. So they get the same
-events as on Twisted's epoll reactor: a hang-up, an error of the socket, a file. libuv cannot watch them: it ends the
-process when a watched descriptor was closed, and drops the watch after an error of the socket.
+The reactor's own epoll watches them, and uvloop's loop watches that epoll as one descriptor. So they get the same
+events as on Twisted's epoll reactor: for a hang-up, an error of the socket, a file. libuv cannot watch them: it ends
+the process when a watched descriptor was closed, and drops the watch after an error of the socket.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Descriptors(_PollLikeMixin):
     """
     Readers and writers by their descriptor, as in `twisted.internet.interfaces.IReactorFDSet`.
 
-    A descriptor has one reader and one writer. A second one is ignored, as on Twisted's epoll reactor. If a descriptor
-    was closed, its reader and writer are replaced by those of the next descriptor with the same number.
+    A descriptor has one reader and one writer. A second reader or writer is ignored, as on Twisted's epoll reactor.
+    After a descriptor was closed, the reader and the writer of the next descriptor with the same number replace the old
+    ones.
     """
 
     _POLL_DISCONNECTED = ENDS
@@ -40,10 +41,10 @@ class Descriptors(_PollLikeMixin):
 
     def __init__(self, loop: Loop, turn: Callable[[], object], disconnect: Callable[..., object]) -> None:
         """
-        Make one that a loop watches.
+        Begin to watch descriptors on a loop.
 
-        ``turn`` is called by the loop when there is something to do; it calls `dispatch`. ``disconnect`` is called
-        with a reader or writer, the reason, and whether it read, when it is lost.
+        The loop calls ``turn`` when a descriptor is ready; ``turn`` must call `dispatch`. When a reader or writer is
+        lost, ``disconnect`` is called with it, the reason, and whether it was reading.
         """
         self._loop = loop
         self._turn = turn
@@ -69,19 +70,25 @@ class Descriptors(_PollLikeMixin):
         return list(self._writes.values())
 
     def is_read(self, descriptor: int) -> bool:
-        """Whether the descriptor has a reader."""
+        """Return whether the descriptor has a reader."""
         return descriptor in self._reads
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when one of these is to be read or written."""
+        """Return the epoll's own descriptor, which is readable when a watched descriptor is ready."""
         return self._epoll.fileno()
 
     def add_reader(self, reader: Any) -> None:
-        """Call ``doRead`` whenever the descriptor is readable. Raises `OSError` if the system cannot watch it."""
+        """
+        Call ``doRead`` of the reader whenever its descriptor is readable. Raises `OSError` if the system cannot watch
+        it.
+        """
         self._add(reader, self._reads, self._writes, IN)
 
     def add_writer(self, writer: Any) -> None:
-        """Call ``doWrite`` whenever the descriptor is writable. Raises `OSError` if the system cannot watch it."""
+        """
+        Call ``doWrite`` of the writer whenever its descriptor is writable. Raises `OSError` if the system cannot watch
+        it.
+        """
         self._add(writer, self._writes, self._reads, OUT)
 
     def _add(self, which: Any, mine: dict[int, Any], others: dict[int, Any], event: int) -> None:
@@ -94,7 +101,7 @@ class Descriptors(_PollLikeMixin):
         else:
             try:
                 self._epoll.modify(descriptor, IN | OUT if descriptor in others else event)
-            except FileNotFoundError:  # the descriptor was closed, and its number is reused
+            except FileNotFoundError:  # the descriptor was closed, and its number was used again
                 self._epoll.register(descriptor, event)
                 others.pop(descriptor, None)
             else:
@@ -103,17 +110,17 @@ class Descriptors(_PollLikeMixin):
         mine[descriptor] = which
 
     def remove_reader(self, reader: Any) -> None:
-        """Stop watching a reader. It can be closed by now, and unknown."""
+        """Stop watching a reader. Does nothing for an unknown reader; its descriptor can be closed already."""
         self._remove(reader, self._reads, self._writes, OUT)
 
     def remove_writer(self, writer: Any) -> None:
-        """Stop watching a writer. It can be closed by now, and unknown."""
+        """Stop watching a writer. Does nothing for an unknown writer; its descriptor can be closed already."""
         self._remove(writer, self._writes, self._reads, IN)
 
     def _remove(self, which: Any, mine: dict[int, Any], others: dict[int, Any], event: int) -> None:
         descriptor = which.fileno()
-        if mine.get(descriptor) is not which:  # closed, or under another number
-            for descriptor, each in mine.items():  # noqa: B007 - the one that is found
+        if mine.get(descriptor) is not which:  # the descriptor is closed, or has another number
+            for descriptor, each in mine.items():  # noqa: B007 - used after the loop
                 if each is which:
                     break
             else:
@@ -126,16 +133,18 @@ class Descriptors(_PollLikeMixin):
                 self._epoll.unregister(descriptor)
 
     def forget(self, descriptor: int) -> None:
-        """Drop the reader and the writer of a descriptor, because its connection has ended or the number is reused."""
+        """
+        Drop the reader and the writer of a descriptor, because its connection has ended or its number is used again.
+        """
         for mine in (self._reads, self._writes):
             if mine.pop(descriptor, None) is not None:
                 with suppress(OSError):
                     self._epoll.unregister(descriptor)
 
-    # Their work ------------------------------------------------------------------------------------------------------
+    # Reading and writing ---------------------------------------------------------------------------------------------
 
     def dispatch(self) -> int:
-        """Call ``doRead`` and ``doWrite`` where that is possible now. Return the number of ready descriptors."""
+        """Call ``doRead`` and ``doWrite`` of all ready descriptors. Return their number."""
         events = self._epoll.poll(0, len(self._reads) + len(self._writes) + 1)
         unknown = False
         for descriptor, event in events:
@@ -163,8 +172,8 @@ class Descriptors(_PollLikeMixin):
         """
         Replace the epoll if it reports a descriptor that has no reader and no writer.
 
-        Such a descriptor was closed while a copy of it stayed open, for example in another process. The kernel goes on
-        to report it, and it cannot be removed.
+        Such a descriptor was closed while a copy of it stayed open, for example in another process. The kernel keeps
+        reporting it, and it cannot be removed.
         """
         if all(each in self._reads or each in self._writes for each, _ in self._epoll.poll(0)):
             return

@@ -1,4 +1,4 @@
-"""The last steps of a connection on uvloop."""
+"""Closing a connection on uvloop: the last steps."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from twisted.internet.posixbase import _DisconnectSelectableMixin
 __all__ = ["disconnect", "reset_at_close", "shut_down"]
 
 RESET = struct.pack("ii", 1, 0)
-"""``SO_LINGER`` on, of no seconds: closing resets the connection (RFC 9293, ABORT)."""
+"""``SO_LINGER`` on with 0 seconds, so that closing resets the connection (RFC 9293, ABORT)."""
 
 
 def shut_down(skt: socket.socket) -> None:
-    """Tell the peer of the end, even if another process holds a copy of the socket."""
+    """Send FIN to the peer, even if another process holds a copy of the socket."""
     with suppress(OSError):
         skt.shutdown(socket.SHUT_RDWR)
 
 
 def reset_at_close(skt: socket.socket) -> None:
-    """Let the connection be reset when its socket is closed."""
+    """Let the system reset the connection when its socket is closed."""
     with suppress(OSError):
         skt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
@@ -31,13 +31,13 @@ class Disconnecting(_DisconnectSelectableMixin):
     """Twisted's way to end a connection after a read or a write, without taking the connection off the reactor."""
 
     def removeReader(self, stream: Any) -> None:  # noqa: N802 - Twisted's names
-        """Does nothing: `Stream._lose` stops reading, if the connection goes on."""
+        """Do nothing: `Stream._lose` stops the reading if the connection stays open."""
         stream._reading = False
 
     def removeWriter(self, stream: Any) -> None:  # noqa: N802
-        """Stop its writing."""
+        """Stop writing to the connection."""
         stream.stopWriting()
 
 
 disconnect: Any = Disconnecting()._disconnectSelectable
-"""Called with a connection, the reason of its end, and whether reading found it."""
+"""A function that ends a connection: it takes the connection, the reason, and whether reading found the end."""

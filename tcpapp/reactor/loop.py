@@ -1,8 +1,9 @@
 """
-The loop: uvloop's, with changes that a reactor needs.
+uvloop's loop, with the changes that a reactor needs.
 
-``add_reader`` and ``add_writer`` are as in asyncio: a closed descriptor is forgotten, and a descriptor with an error is
-reported again and again. libuv ends the process for a closed one, and reports no more events after an error.
+``add_reader`` and ``add_writer`` work as in asyncio: a closed descriptor is forgotten, and a descriptor with an error
+is reported again and again. libuv would end the process for a closed descriptor, and report no more events after an
+error.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Loop(uvloop.Loop):
-    """uvloop's loop. asyncio's libraries run in it beside the reactor."""
+    """uvloop's loop. Libraries of asyncio run on it together with the reactor."""
 
     def __init__(self) -> None:
         super().__init__()
         self._selector: selectors.BaseSelector | None = None
         self.processes = 0
         """
-        How many processes started by asyncio run now: while there is one, libuv receives the signals of all processes.
+        The number of running processes that asyncio started. While there is one, libuv gets the signals of all
+        processes.
         """
         self.on_processes: Callable[[], object] = int
-        """Called when their number has changed."""
+        """The function that is called when that number has changed."""
 
     @override
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Handle an error of a callback, as asyncio does; but ignore `NotReading`, which is no error."""
+        """Handle an error of a callback as asyncio does, but ignore `NotReading`, which is no error."""
         if not isinstance(context.get("exception"), NotReading):
             super().call_exception_handler(context)
 
@@ -58,34 +60,34 @@ class Loop(uvloop.Loop):
     # Descriptors -------------------------------------------------------------------------------------------------
 
     def watch(self, descriptor: int, call: Callable[[], object]) -> None:
-        """Call this whenever a descriptor is readable, by libuv itself: it must not be closed before `unwatch`."""
+        """Call `call` whenever a descriptor is readable. libuv watches it: it must not be closed before `unwatch`."""
         super().add_reader(descriptor, call)
 
     def unwatch(self, descriptor: int) -> None:
-        """Call it no more."""
+        """Stop watching a descriptor that `watch` was called for."""
         super().remove_reader(descriptor)
 
     @override
     def add_reader(self, fd: Any, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
-        """See `asyncio.loop.add_reader`."""
+        """Do as `asyncio.loop.add_reader` does."""
         super().remove_reader(fd)  # raises for a transport's descriptor, or an invalid one
         self._add(fd, READ, Handle(callback, args, self, None))
 
     @override
     def remove_reader(self, fd: Any) -> bool:  # type: ignore[override]  # as asyncio has it, not as uvloop declares it
-        """See `asyncio.loop.remove_reader`."""
+        """Do as `asyncio.loop.remove_reader` does."""
         super().remove_reader(fd)
         return self._remove(fd, READ)
 
     @override
     def add_writer(self, fd: Any, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
-        """See `asyncio.loop.add_writer`."""
+        """Do as `asyncio.loop.add_writer` does."""
         super().remove_writer(fd)
         self._add(fd, WRITE, Handle(callback, args, self, None))
 
     @override
     def remove_writer(self, fd: Any) -> bool:  # type: ignore[override]  # likewise
-        """See `asyncio.loop.remove_writer`."""
+        """Do as `asyncio.loop.remove_writer` does."""
         super().remove_writer(fd)
         return self._remove(fd, WRITE)
 
@@ -95,7 +97,7 @@ class Loop(uvloop.Loop):
             self.watch(self._selector.fileno(), self._select)
         known = self._selector.get_map().get(fd)
         handles = {event: handle}
-        if known is not None:  # registered again, in case it was closed and its number is reused
+        if known is not None:  # registered again, in case it was closed and its number was used again
             self._cancel(known, event)
             handles = {**known.data, **handles}
             self._selector.unregister(fd)
@@ -114,7 +116,7 @@ class Loop(uvloop.Loop):
 
     @staticmethod
     def _cancel(known: selectors.SelectorKey, event: int) -> bool:
-        """Cancel a handle, even if its event was already found. Return whether there was one."""
+        """Cancel the handle of an event, even if the event was found already. Return whether there was a handle."""
         if event in known.data:
             known.data[event].cancel()
         return event in known.data
@@ -130,12 +132,12 @@ class Loop(uvloop.Loop):
 
     @override
     async def subprocess_exec(self, *given: Any, **named: Any) -> Any:
-        """See `asyncio.loop.subprocess_exec`."""
+        """Do as `asyncio.loop.subprocess_exec` does, and count the process."""
         return await self._started(super().subprocess_exec(*given, **named))
 
     @override
     async def subprocess_shell(self, *given: Any, **named: Any) -> Any:
-        """See `asyncio.loop.subprocess_shell`."""
+        """Do as `asyncio.loop.subprocess_shell` does, and count the process."""
         return await self._started(super().subprocess_shell(*given, **named))
 
     async def _started(self, starting: Any) -> Any:

@@ -1,9 +1,9 @@
 """
-A turn of the reactor inside one of its callbacks: ``reactor.iterate()`` there.
+``reactor.iterate()`` inside a callback of the reactor.
 
 uvloop's loop cannot run inside itself. So this module handles timers, calls from threads, descriptors and connections
-as Twisted's other reactors do. It waits until something can be read or written, then calls its ``doRead`` and
-``doWrite``. The work of asyncio's libraries waits until the callback has returned.
+as Twisted's other reactors do. It waits until a descriptor can be read or written, then calls ``doRead`` and
+``doWrite`` of its object. The work of asyncio's libraries waits until the callback has returned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["go_round", "write"]
 
 
 class Stream(Protocol):
-    """A connection, as a round of the reactor inside a callback takes it."""
+    """The methods of a connection that a turn inside a callback uses."""
 
     _is_plain: bool
     _reading: bool
@@ -29,28 +29,28 @@ class Stream(Protocol):
     _blocked: bool
 
     def fileno(self) -> int:
-        """Its socket's number."""
+        """Return the descriptor of its socket; -1 if the program has closed it."""
 
     def doRead(self) -> Any:  # noqa: N802 - Twisted's name
-        """Read; returns why it is lost, if it is."""
+        """Read. Returns the reason if the connection is lost."""
 
     def doWrite(self) -> Any:  # noqa: N802 - as above
-        """Write; returns why it is lost, if it is."""
+        """Write. Returns the reason if the connection is lost."""
 
     def leave_nested(self) -> None:
-        """The round is over."""
+        """Note the end of the turn inside a callback."""
 
     def _lose(self, why: Any, by_reading: bool) -> None: ...
 
 
 class Unwritten(Protocol):
-    """A connection that has something to write."""
+    """The methods of a connection with unwritten bytes."""
 
     _tempDataBuffer: list[bytes]  # noqa: N815 - Twisted's name
     _tempDataLen: int  # noqa: N815 - Twisted's name
 
     def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 - Twisted's name
-        """Write to the socket; returns how many bytes, or why it is lost."""
+        """Write to the socket. Returns the number of written bytes, or the reason if the connection is lost."""
 
     def _has_written(self) -> Any: ...
 
@@ -61,7 +61,7 @@ class Connections(Protocol):
     def __iter__(self) -> Iterator[Stream]: ...
 
     def get(self, descriptor: int) -> Stream | None:
-        """The connection whose socket has this number."""
+        """Return the connection whose socket has this descriptor."""
 
 
 class Ports(Protocol):
@@ -73,7 +73,7 @@ class Ports(Protocol):
 
 
 class Reactor(Protocol):
-    """The reactor that goes round."""
+    """The parts of the reactor that a turn inside a callback uses."""
 
     inside: int
     descriptors: Any
@@ -88,14 +88,14 @@ class Reactor(Protocol):
         """The ports that are listened on."""
 
     def runUntilCurrent(self) -> None:  # noqa: N802 - Twisted's name
-        """Do what is due."""
+        """Run the calls that are due."""
 
     def accept(self, port: Any) -> None:
-        """Accept the clients that wait at a port."""
+        """Accept the clients that wait at a `port`."""
 
 
 def go_round(reactor: Reactor, delay: float) -> None:
-    """Do what is due, wait for so many seconds at most until something can be read or written, and do that."""
+    """Run the calls that are due, wait at most `delay` seconds for events, and handle the events."""
     reactor.inside += 1
     for stream in reactor.connections:
         stream._is_plain = False
@@ -117,7 +117,9 @@ def go_round(reactor: Reactor, delay: float) -> None:
 
 
 def ready(reactor: Reactor, delay: float) -> list[tuple[Any, int]]:
-    """Wait, and return which connections and ports can be read or written; none stands for the descriptors."""
+    """
+    Wait, and return the connections and ports that can be read or written; `None` stands for the other descriptors.
+    """
     waiting = select.poll()
     found: dict[int, Any] = {}
     if reactor.descriptors is not None:
@@ -128,14 +130,14 @@ def ready(reactor: Reactor, delay: float) -> list[tuple[Any, int]]:
         waiting.register(port.watched(), IN)
     for stream in reactor.connections:
         wanted = (IN if stream._reading else 0) | (OUT if stream._writing and not stream._blocked else 0)
-        if wanted and stream.fileno() >= 0:  # or the program has closed its socket
+        if wanted and stream.fileno() >= 0:  # otherwise the program has closed its socket
             found[stream.fileno()] = stream
             waiting.register(stream.fileno(), wanted)
     return [(found[descriptor], event) for descriptor, event in waiting.poll(delay * 1000)]
 
 
 def step(stream: Stream, event: int) -> None:
-    """Read and write a connection, as Twisted's reactors do."""
+    """Read and write a connection as Twisted's reactors do."""
     why: Any = None
     reads = False
     try:
@@ -151,7 +153,9 @@ def step(stream: Stream, event: int) -> None:
 
 
 def write(stream: Unwritten) -> Any:
-    """Send what is unwritten by the socket itself, as much as the kernel takes: uvloop writes nothing meanwhile."""
+    """
+    Write the unwritten bytes directly to the socket, as many as the kernel accepts: uvloop writes nothing meanwhile.
+    """
     if stream._tempDataLen:
         data = b"".join(stream._tempDataBuffer)
         sent = stream.writeSomeData(data)

@@ -1,4 +1,4 @@
-"""The bytes that a connection writes, until they go to uvloop."""
+"""The written bytes of a connection, until they go to uvloop."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["NotReading", "Pieces"]
 
 
 class NotReading(Exception):
-    """Raised from ``connection_made``, so that uvloop does not begin to read: nothing else prevents it."""
+    """Raised in ``connection_made`` so that uvloop does not begin to read. There is no other way to prevent it."""
 
 
 class Pieces(Descriptor):  # type: ignore[misc]  # any, to the checker
     """
-    A transport's handling of written bytes without TLS: the layer below TLS, once it was started on the connection.
+    The part of a transport that handles written bytes without TLS. After ``startTLS`` it is the layer below TLS.
 
-    The methods are called with a `Stream` for ``self``, because Twisted's ``startTLS`` calls those of the class it is
-    given.
+    The methods are called with a `Stream` as ``self``, because Twisted's ``startTLS`` calls the methods of the class
+    that it is given.
     """
 
     _writing: bool
 
     @override
     def write(self, data: bytes) -> None:
-        """Write these bytes: when the current call of ``dataReceived`` returns, or in the next turn."""
+        """Write these bytes when the current call of ``dataReceived`` returns, or in the next turn."""
         if not self._is_plain or type(data) is not bytes:
             FileDescriptor.write(self, data)
         elif data:

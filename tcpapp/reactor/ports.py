@@ -2,9 +2,9 @@
 Listening ports, which uvloop's loop watches itself.
 
 The reactor's own epoll watches all other descriptors (see `tcpapp.reactor.descriptors`), which costs one more system
-call for each event. Ports are an exception to save it. uvloop watches a copy of the descriptor that nobody else can
-close, because libuv ends the process when a watched descriptor was closed. libuv also reports no more events after an
-error of a socket, but a listening socket has none.
+call for each event. Ports save that call. uvloop watches a copy of the descriptor that no other code can close, because
+libuv ends the process when a watched descriptor was closed. libuv also reports no more events after an error of a
+socket, but a listening socket has no errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Ports", "WatchedPort"]
 
 
 class WatchedPort:
-    """A port with a watched descriptor; mixed into Twisted's ports."""
+    """A mixin for Twisted's ports: the descriptor that uvloop watches."""
 
     socket: Any
     fileno: Any
@@ -32,7 +32,10 @@ class WatchedPort:
     _inode = 0
 
     def watched(self) -> int:
-        """The watched descriptor: the same one until the port is lost. Raises `OSError` if it has none."""
+        """
+        Return the watched descriptor, which stays the same until the port is lost. Raises `OSError` if the port has
+        none.
+        """
         if self._copy is None:
             self._copy = self.socket.dup()
             self._inode = os.fstat(self._copy.fileno()).st_ino
@@ -40,14 +43,14 @@ class WatchedPort:
 
     @property
     def was_closed(self) -> bool:
-        """Whether the program has closed the port's own descriptor, whose number can be reused by now."""
+        """Return whether the program has closed the port's own descriptor. Its number can be in use again."""
         try:
             return os.fstat(self.fileno()).st_ino != self._inode
         except OSError:
             return True
 
     def connectionLost(self, reason: Any) -> None:
-        """It no longer listens. The reactor calls it."""
+        """Stop listening. The reactor calls it."""
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
@@ -58,7 +61,7 @@ class Ports:
     """The ports that accept clients now."""
 
     def __init__(self, loop: Loop, openings: Openings, turn: Callable[[Any], object]) -> None:
-        """Let a loop watch them; ``turn`` is called with a port that has clients to accept."""
+        """Let a loop watch the ports. It calls ``turn`` with a port that has clients to accept."""
         self._loop = loop
         self._openings = openings
         self._turn = turn
@@ -71,7 +74,9 @@ class Ports:
         return port in self._watched
 
     def add(self, port: WatchedPort) -> None:
-        """Call ``turn`` whenever a client waits. Raises `OSError` if the system cannot watch it, or it was closed."""
+        """
+        Call ``turn`` whenever a client waits at `port`. Raises `OSError` if the port was closed or cannot be watched.
+        """
         if port in self._watched:
             return
         if port._copy is not None and port.was_closed:
@@ -82,7 +87,7 @@ class Ports:
         self._watched[port] = descriptor
 
     def remove(self, port: WatchedPort) -> None:
-        """Stop watching a port. It can be closed by now, and unknown."""
+        """Stop watching a port. Does nothing for an unknown port; it can be closed already."""
         descriptor = self._watched.pop(port, None)
         if descriptor is not None:
             self._loop.unwatch(descriptor)

@@ -1,4 +1,4 @@
-"""Reads a connection in pieces of its own size, one in a turn."""
+"""Small reads: a connection is read in pieces of at most its ``bufferSize``, one piece in each turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["SmallReads"]
 
 
 class Stream(Protocol):
-    """A connection on uvloop, as it is read in pieces."""
+    """The methods of a connection that `SmallReads` uses."""
 
     reactor: Any
     bufferSize: int  # noqa: N815 - Twisted's name
@@ -16,31 +16,32 @@ class Stream(Protocol):
     _stream: Any
 
     def startReading(self) -> None:  # noqa: N802 - Twisted's name
-        """Read on."""
+        """Continue to read."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Handle received bytes."""
 
     def eof_received(self) -> bool:
-        """The peer sends no more; returns whether the connection stays open."""
+        """Handle the end of the peer's side. Returns whether the connection stays open."""
 
     def connection_lost(self, why: BaseException | None) -> None:
-        """The connection has ended."""
+        """Handle the end of the connection."""
 
     def pause_writing(self) -> None:
-        """uvloop holds too much."""
+        """Stop writing, because uvloop holds too many bytes."""
 
     def resume_writing(self) -> None:
-        """uvloop takes more."""
+        """Continue to write."""
 
 
 class SmallReads:
     """
-    An asyncio protocol by which uvloop reads at most a connection's ``bufferSize`` at once.
+    An asyncio protocol that lets uvloop read at most the ``bufferSize`` of a connection at once.
 
-    uvloop's own buffer has 256 KiB, and is filled up to 32 times in a turn of the loop. A connection gets one of these
-    when its ``bufferSize`` is made smaller than 64 KiB, or when it has brought more than that at once. Then its Twisted
-    protocol gets pieces of its expected size, one in a turn, and other connections are served between them.
+    uvloop's own buffer has 256 KiB, and is filled up to 32 times in one turn of the loop. A connection gets a
+    `SmallReads` when its ``bufferSize`` is made smaller than 64 KiB, or when more bytes than ``bufferSize`` came at
+    once. Then its Twisted protocol gets pieces of the expected size, one in each turn, and other connections are served
+    between them.
     """
 
     __slots__ = ("_room", "_stream")
@@ -50,15 +51,15 @@ class SmallReads:
         self.resize()
 
     def resize(self) -> None:
-        """The connection's ``bufferSize`` has changed."""
+        """Use the new ``bufferSize`` of the connection."""
         self._room = self._stream.reactor.room(self._stream.bufferSize)
 
     def get_buffer(self, hint: int) -> Any:
-        """Called by uvloop before it reads: the buffer to read into."""
+        """Return the buffer to read into. uvloop calls it before it reads."""
         return self._room
 
     def buffer_updated(self, size: int) -> None:
-        """Called by uvloop after it has read; a connection with more bytes goes on in the next turn."""
+        """Pass on the bytes that were read. uvloop calls it. If more bytes wait, they are read in the next turn."""
         stream = self._stream
         if size == len(self._room) and stream._stream is not None:
             stream._stream.pause_reading()
@@ -70,17 +71,17 @@ class SmallReads:
             self._stream.startReading()
 
     def eof_received(self) -> bool:
-        """Called by uvloop, as are those below: see `Stream`."""
+        """Pass on the end of the peer's side. uvloop calls it."""
         return self._stream.eof_received()
 
     def connection_lost(self, why: BaseException | None) -> None:
-        """Tell the connection."""
+        """Pass on the end of the connection. uvloop calls it."""
         self._stream.connection_lost(why)
 
     def pause_writing(self) -> None:
-        """Tell the connection."""
+        """Pass on that uvloop holds too many bytes. uvloop calls it."""
         self._stream.pause_writing()
 
     def resume_writing(self) -> None:
-        """Tell the connection."""
+        """Pass on that uvloop accepts bytes again. uvloop calls it."""
         self._stream.resume_writing()

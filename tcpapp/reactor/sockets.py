@@ -1,8 +1,8 @@
 """
-Twisted's ports, connectors and connections for TCP and UNIX, whose open connections are uvloop's.
+Twisted's ports, connectors and connections for TCP and UNIX, with open connections on uvloop.
 
-Accepting and connecting are Twisted's own. So a process without free descriptors, a refused connection, a timeout or an
-unknown name has the same effects as under Twisted's reactors. The resulting socket goes to uvloop.
+Accepting and connecting is Twisted's own code. So a process without free descriptors, a refused connection, a timeout
+or an unknown name has the same effects as under Twisted's reactors. The resulting socket is handed to uvloop.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["TCPConnector", "TCPPort", "TCPServer", "UNIXConnector", "UNIXPort", "UNIXServer"]
 
 IPV6 = 4
-"""Parts of an address of IPv6: host, port, flow and scope."""
+"""The number of parts of an IPv6 address: host, port, flow and scope."""
 
 
 def become(client: Any, kind: type[Stream]) -> None:
-    """Turn a connected client into a stream, and read."""
+    """Turn a connected `client` into a stream of this class, and read."""
     client.__class__ = kind
     client._begin()
     client.reactor.quicken(client.protocol)
@@ -40,7 +40,7 @@ def become(client: Any, kind: type[Stream]) -> None:
 
 
 class TCPServer(Stream, tcp.Server):
-    """A TCP connection that was accepted, or adopted."""
+    """A TCP connection that was accepted or adopted."""
 
     _base = Stream
 
@@ -61,8 +61,8 @@ class TCPPort(WatchedPort, tcp.Port):
         """
         Accept the waiting clients.
 
-        It does what Twisted's method does, with fewer steps for a client. If accept(2) fails, Twisted's own method
-        handles it.
+        This does what Twisted's method does, with fewer steps for each client. If accept(2) fails, Twisted's own method
+        handles the error.
         """
         accepted, most = 0, self.numberAccepts
         try:
@@ -76,12 +76,12 @@ class TCPPort(WatchedPort, tcp.Port):
                     return
                 accepted += 1
                 self._meet(client, address)
-            self.numberAccepts = most + 20 if accepted == most else max(1, accepted)  # as in Twisted
-        except BaseException:  # noqa: BLE001 - as in Twisted: whatever a factory raises
+            self.numberAccepts = most + 20 if accepted == most else max(1, accepted)  # as Twisted does
+        except BaseException:  # noqa: BLE001 - as in Twisted: a factory can raise anything
             log.err()
 
     def _meet(self, client: socket.socket, address: Any) -> None:
-        """Connect a client to the protocol that the factory makes for it."""
+        """Connect a client to the protocol that the factory makes."""
         if len(address) == IPV6:
             host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)  # with its scope
             address = (host, *address[1:])
@@ -102,10 +102,10 @@ class TCPPort(WatchedPort, tcp.Port):
 
 class TCPClient(tcp.Client):
     """
-    A TCP connection that is being opened; once it is open, a `TCPClientStream`.
+    A TCP connection that is being opened. When it is open, it becomes a `TCPClientStream`.
 
     A connection on this machine is open by the next turn, and one within a data centre soon after. So the descriptor is
-    not watched until the next turn has found it not open yet.
+    watched only if the connection is not open in the next turn.
     """
 
     reactor: Any
@@ -114,13 +114,13 @@ class TCPClient(tcp.Client):
 
     @override
     def startReading(self) -> None:
-        """Read, when it is open. Until then it is only watched for writing, which also reports a failure."""
+        """Read, if the connection is open. Before that it is only watched for writing, which also reports a failure."""
         if self.connected:
             become(self, TCPClientStream)
 
     @override
     def startWriting(self) -> None:
-        """Called by `doConnect`, while it is not open."""
+        """Wait for the connection to open. `doConnect` calls it while the connection is not open."""
         if self._next_try is None:
             self._next_try = self.reactor.callLater(0, log.callWithLogger, self, self._try)
         else:
@@ -129,10 +129,11 @@ class TCPClient(tcp.Client):
 
     @override
     def stopReading(self) -> None:
-        """Does nothing: there is nothing to stop."""
+        """Do nothing: the connection is not read yet."""
 
     @override
     def stopWriting(self) -> None:
+        """Stop waiting for the connection to open."""
         if self._is_watched:
             self._is_watched = False
             super().stopWriting()
@@ -144,7 +145,7 @@ class TCPClient(tcp.Client):
         self.reactor.openings.after(super()._connectDone)
 
     def _try(self) -> None:
-        """Check whether it is open, as a reactor does when a descriptor is ready."""
+        """Check whether the connection is open, as a reactor does when a descriptor is ready."""
         try:
             self.doConnect()
         except BaseException as why:  # noqa: BLE001 - whatever it is, it is an error of this connection, as in Twisted's reactors
@@ -159,7 +160,7 @@ class TCPClientStream(Stream, tcp.Client):
 
 
 class TCPConnector(tcp.Connector):
-    """Opens TCP connections, again whenever its factory asks for it."""
+    """Opens TCP connections: the first one, and another one whenever its factory asks for it."""
 
     @override
     def _makeTransport(self) -> TCPClient:
@@ -170,30 +171,32 @@ class TCPConnector(tcp.Connector):
 
 
 class Plain:
-    """A UNIX connection that went back to Twisted's way of reading and writing, because it passes descriptors."""
+    """A UNIX connection that reads and writes with Twisted's own code again, because it passes descriptors."""
 
     def connection_lost(self, why: BaseException | None) -> None:
-        """Called by uvloop: it has closed its copy of the descriptor."""
+        """Do nothing: uvloop has closed its copy of the descriptor. uvloop calls it."""
 
     def writer_turn(self) -> None:
-        """Called by the reactor if a call was due while this was uvloop's: the writer has been started since."""
+        """
+        Do nothing: the writer was started when the connection left uvloop. The reactor calls it for an earlier request.
+        """
 
 
 class PlainUNIXServer(Plain, unix.Server):
-    """See `Plain`."""
+    """An accepted UNIX connection that passes descriptors: see `Plain`."""
 
 
 class PlainUNIXClient(Plain, unix.Client):
-    """See `Plain`."""
+    """An opened UNIX connection that passes descriptors: see `Plain`."""
 
 
 class UNIXStream(Stream):
     """
     A UNIX connection on uvloop's transport, until descriptors must be sent over it.
 
-    uvloop reads by ``read`` and writes by ``write``. Descriptors come and go by ``recvmsg`` and ``sendmsg``, which are
-    Twisted's. A connection whose protocol receives descriptors is never handed to uvloop. A connection that sends one
-    goes back to Twisted: its socket is copied, and uvloop's copy closed.
+    uvloop uses ``read`` and ``write``. Passing descriptors needs ``recvmsg`` and ``sendmsg``, which Twisted's code
+    uses. A connection whose protocol receives descriptors is never handed to uvloop. A connection that sends a
+    descriptor goes back to Twisted's code: its socket is copied, and uvloop's copy is closed.
     """
 
     socket: Any
@@ -203,7 +206,9 @@ class UNIXStream(Stream):
     _plain: type
 
     def sendFileDescriptor(self, fileno: int) -> None:  # noqa: N802
-        """See `twisted.internet.interfaces.IUNIXTransport.sendFileDescriptor`."""
+        """
+        Send a descriptor with the next bytes. See `twisted.internet.interfaces.IUNIXTransport.sendFileDescriptor`.
+        """
         self._sendmsgQueue.append(fileno)
         self._maybePauseProducer()
         self.startWriting()
@@ -222,14 +227,15 @@ class UNIXStream(Stream):
 
     @override
     def doWrite(self) -> Any:
+        """Write the unwritten bytes, or go back to Twisted's code if descriptors must be sent."""
         if not self._sendmsgQueue:
             return super().doWrite()
-        if self._stream is not None:  # or in a turn of an `iterate` before it is uvloop's
+        if self._stream is not None:  # `None` in a turn of `iterate` before the hand-over to uvloop
             self._leave()
         return None
 
     def _leave(self) -> None:
-        """Go back to Twisted's way, with everything that is still to be read or written."""
+        """Go back to Twisted's code, with all bytes that are still to be read or written."""
         reading, stream = self._reading, self._stream
         self.stopReading()
         self._stream = None
@@ -245,7 +251,7 @@ class UNIXStream(Stream):
 
 
 class UNIXServer(UNIXStream, unix.Server):
-    """A UNIX connection that was accepted, or adopted."""
+    """A UNIX connection that was accepted or adopted."""
 
     _base = UNIXStream
     _plain = PlainUNIXServer
@@ -257,7 +263,7 @@ class UNIXServer(UNIXStream, unix.Server):
 
 
 def unix_server(skt: socket.socket, protocol: IProtocol, *more: Any) -> unix.Server:
-    """Make the transport of a UNIX connection: uvloop's, or Twisted's if the protocol receives descriptors."""
+    """Make the transport of a UNIX connection: on uvloop, or Twisted's if the protocol receives descriptors."""
     takes = IFileDescriptorReceiver.providedBy(protocol)
     return (unix.Server if takes else UNIXServer)(skt, protocol, *more)
 
@@ -270,15 +276,19 @@ class UNIXPort(WatchedPort, unix.Port):
 
     @override
     def doRead(self) -> None:
+        """Accept the waiting clients, as Twisted does, and hand their connections to uvloop."""
         super().doRead()
         self.reactor.openings.now()
 
 
 class UNIXClient(unix.Client):
-    """A UNIX connection that is being opened; then, if its protocol receives no descriptors, a `UNIXClientStream`."""
+    """
+    A UNIX connection that is being opened. If its protocol receives no descriptors, it becomes a `UNIXClientStream`.
+    """
 
     @override
     def startReading(self) -> None:
+        """Read. When the connection is open, hand it to uvloop, unless its protocol receives descriptors."""
         if not self.connected or IFileDescriptorReceiver.providedBy(self.protocol):
             super().startReading()
         else:

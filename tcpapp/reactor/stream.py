@@ -1,12 +1,12 @@
 """
-Lets a connection of Twisted's read and write through a transport of uvloop's: reading, beginning and end.
+Connections of Twisted that read and write through a transport of uvloop: beginning, reading and end.
 
-Twisted's own class keeps its flags, its buffer of unwritten pieces, its producers, and its way of closing. Only the
+Twisted's own class keeps its flags, its buffer of unwritten bytes, its producers, and its way of closing. Only the
 transfer of bytes is replaced. `Twisted's reactors
 <https://docs.twisted.org/en/stable/core/howto/internet-overview.html>`_ wait until the socket is readable and call
 ``doRead``, which calls ``recv``. For each write they wait until it is writable. Here uvloop reads, in C, and calls
 `Stream.data_received`. Bytes written during this call are sent when it returns, by one call of uvloop's ``write``,
-which tries the socket at once.
+which writes to the socket at once.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ NO_LOG_CONTEXT = context.defaultContextDict.get(ILogContext, {})
 
 class Stream(Writing):
     """
-    A connection on uvloop's transport; mixed into the connections of `twisted.internet.tcp` and ``unix``.
+    A mixin for the connections of `twisted.internet.tcp` and ``unix``: it reads and writes through uvloop's transport.
 
-    It fulfils `twisted.internet.interfaces.ITCPTransport`, ``ITLSTransport`` and ``IConsumer``. It also keeps the order
-    of calls of Twisted's own reactors. Producers are paused inside ``write`` and resumed from the loop.
-    ``connectionLost`` is never called from inside a call of the protocol. An exception of the protocol is logged and is
-    the reason of the loss.
+    It provides `twisted.internet.interfaces.ITCPTransport`, ``ITLSTransport`` and ``IConsumer``, and keeps the order of
+    calls of Twisted's own reactors. Producers are paused inside ``write`` and resumed from the loop. ``connectionLost``
+    is never called from inside a call of the protocol. An exception of the protocol is logged, and is the reason of the
+    loss.
 
-    For uvloop this is also the asyncio protocol: it calls ``connection_made``, ``data_received`` and the like.
+    For uvloop it is also the asyncio protocol: uvloop calls ``connection_made``, ``data_received`` and the like.
     """
 
     # The beginning -----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """
-        Let the socket be handed to uvloop, when the protocol knows the connection.
+        Let the reactor hand the socket to uvloop after the protocol has the connection.
 
         Raises `OSError` if the system cannot watch it.
         """
@@ -61,7 +61,9 @@ class Stream(Writing):
         reactor.openings.soon(self)
 
     def hand_over(self) -> None:
-        """Called by the reactor: hand the socket to uvloop, unless the connection is over or taken off the reactor."""
+        """
+        Hand the socket to uvloop, unless the connection has ended or was taken off the reactor. The reactor calls it.
+        """
         if self._is_lent:
             return
         if not self._ends_as_it_begins():
@@ -75,16 +77,16 @@ class Stream(Writing):
             self.reactor._call_writer_of(self)
 
     def _ends_as_it_begins(self) -> bool:
-        """Whether it can end without uvloop: it was closed with nothing to write, or aborted, or is lost."""
-        if self._aborting or not hasattr(self, "socket") or self.socket.fileno() < 0:  # the program has closed that
+        """Whether it can end before uvloop has it: it was closed with nothing to write, or aborted, or is lost."""
+        if self._aborting or not hasattr(self, "socket") or self.socket.fileno() < 0:  # the program closed it
             return True
         return not (not self.disconnecting or self._tempDataLen or self._reading or self.producer)
 
     def connection_made(self, stream: Transport) -> None:
-        """Called by uvloop, in the turn after `hand_over`: the protocol may have written, paused, or closed already."""
+        """Begin to read and write through uvloop. uvloop calls it in the turn after `hand_over`."""
         self.reactor.openings.opened(self, self._opening)
         self._opening = None
-        if not hasattr(self, "socket"):  # lost meanwhile
+        if not hasattr(self, "socket"):  # the connection was lost meanwhile
             stream.abort()
             return
         self._stream = stream
@@ -92,7 +94,7 @@ class Stream(Writing):
             self.reactor.openings.check_new(self.socket.fileno())
         except OSError:  # the program has closed its descriptor
             self._reading = False
-        stream.set_write_buffer_limits(0)  # report every byte that the kernel does not accept
+        stream.set_write_buffer_limits(0)  # so that uvloop reports every byte that the kernel does not accept
         if self._size < FileDescriptor.bufferSize:
             stream.set_protocol(SmallReads(self))  # type: ignore[arg-type]  # it is like one
         self._settle()
@@ -106,7 +108,7 @@ class Stream(Writing):
     @override
     def startReading(self) -> None:
         """
-        Read from now on, unless the program reads the descriptor by a reader of its own.
+        Read from now on, unless the program has a reader of its own for the descriptor.
 
         Raises `OSError` if the program has closed the descriptor.
         """
@@ -121,14 +123,17 @@ class Stream(Writing):
 
     @override
     def stopReading(self) -> None:
-        """Stop reading, until `startReading`."""
+        """Stop reading until `startReading`."""
         self._reading = False
         if self._stream is not None:
             self._stream.pause_reading()
 
     @property
     def bufferSize(self) -> int:  # noqa: N802
-        """The bytes read at once, and those unwritten over which a push producer is paused: 64 KiB, as in Twisted."""
+        """
+        The most bytes that are read at once, and the unwritten bytes over which a push producer is paused: 64 KiB by
+        default.
+        """
         return self._size
 
     @bufferSize.setter
@@ -142,15 +147,15 @@ class Stream(Writing):
 
     @property
     def data_received(self) -> Callable[[bytes], None]:
-        """Called by uvloop with the bytes that it read."""
+        """The function that uvloop calls with the bytes that it read."""
         return partial(self.reactor.shared.run, self._read)
 
     def _read(self, data: bytes) -> None:
         contexts = self.reactor._contexts
-        if len(contexts) != 1:  # the loop runs inside some logging context, or inside an `iterate`
+        if len(contexts) != 1:  # the loop runs inside a logging context, or inside `iterate`
             self.reactor.something_came()
             log.callWithLogger(self, self._receive, data)
-        else:  # most chunks by far take this path, so `_receive` is repeated here: it saves a call for each
+        else:  # nearly all chunks take this path, so `_receive` is repeated here to save a call for each
             if self._log_name is not self.logstr:
                 self._log_name = self.logstr
                 self._log_context = {ILogContext: {**NO_LOG_CONTEXT, "system": self._log_name}}
@@ -168,11 +173,11 @@ class Stream(Writing):
                 self._failed()
             finally:
                 del contexts[1:]
-        if len(data) > self._size and self._stream is not None:  # more than the connection reads at once
+        if len(data) > self._size and self._stream is not None:  # more bytes than the connection reads at once
             self._stream.set_protocol(SmallReads(self))
 
     def _receive(self, data: bytes) -> None:
-        """Pass bytes to the protocol, and send what it wrote meanwhile."""
+        """Pass bytes to the protocol, and send the bytes that it wrote meanwhile."""
         self._receiving = True
         try:
             self.protocol.dataReceived(data)
@@ -186,7 +191,7 @@ class Stream(Writing):
             self._failed()
 
     def _failed(self) -> None:
-        """The protocol raised: this ends the connection."""
+        """Log the error that the protocol raised, and end the connection."""
         log.err()
         self._receiving = False
         try:
@@ -195,7 +200,7 @@ class Stream(Writing):
             log.err()
 
     def eof_received(self) -> bool:
-        """Called by uvloop when the peer has closed its writing side. True: it stays open, because we close it."""
+        """Handle the end of the peer's side. uvloop calls it. Returns `True`: uvloop must leave our side open."""
         self.reactor.something_came()
         self.reactor.shared.enter(log.callWithLogger, self, self._lose, main.CONNECTION_DONE, True)
         return True
@@ -203,7 +208,7 @@ class Stream(Writing):
     # The end -----------------------------------------------------------------------------------------------------
 
     def connection_lost(self, why: BaseException | None) -> None:
-        """Called by uvloop, when it has closed the socket: after a failed read or write, or after our request."""
+        """End the connection, whose socket uvloop has closed: by our request, or after an error. uvloop calls it."""
         self._stream = None
         self._is_plain = False
         self.reactor.something_came()
@@ -216,10 +221,10 @@ class Stream(Writing):
 
     def _break(self, why: BaseException | None) -> None:
         """
-        End after a failed read or write.
+        End the connection after a failed read or write.
 
-        Twisted reads a socket before it writes. So there, a peer that sent, closed, and accepts no reply has closed
-        properly. uvloop has written first, so the bytes that had come by then are read here.
+        Twisted reads a socket before it writes. So with Twisted, a peer that sent, closed, and accepts no reply has
+        ended cleanly. uvloop has written first, so the bytes that had arrived before are read here.
         """
         data = None
         if self._reading and isinstance(why, BrokenPipeError):
@@ -233,7 +238,7 @@ class Stream(Writing):
             self._lose(main.CONNECTION_LOST, False)
 
     def _lose(self, why: Any, by_reading: bool) -> None:
-        """Do what Twisted's reactors do when a read or a write says that the connection is over."""
+        """Do as Twisted's reactors do when a read or a write reports the end of the connection."""
         self._reading = False
         disconnect(self, why, by_reading)
         if not (self._reading or self._stream is None or self._stream.is_closing()):
@@ -241,10 +246,10 @@ class Stream(Writing):
 
     def _closeSocket(self, orderly: bool) -> None:  # noqa: N802
         """
-        Let the socket be closed, in the next turn: by FIN, or by a reset.
+        Let the socket be closed in the next turn: by FIN, or by a reset.
 
-        It is shut down only then, in case another copy of it exists. A peer that learned of the end from the shutdown
-        would miss the reset that closing causes if some bytes are unread.
+        It is shut down only then, in case another copy of it exists. After an earlier shutdown, the peer could miss the
+        reset that closing causes if some bytes are unread.
         """
         self.reactor.has_ended(self)
         if not self._is_handed_over:

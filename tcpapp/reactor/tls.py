@@ -1,14 +1,15 @@
 """
-Twisted's TLS, with fewer steps for a piece of data.
+Twisted's TLS with fewer steps for each chunk.
 
-Twisted's `twisted.protocols.tls` still makes the handshake, handles certificates, names and ALPN, closes, and owns the
-OpenSSL connection. This module replaces the transfer of bytes after the handshake.
+Twisted's `twisted.protocols.tls` still does the handshake, handles certificates, names and ALPN, closes, and owns the
+OpenSSL connection. This module replaces only the transfer of bytes after the handshake.
 
-Twisted reads until an exception says that there is no more, sends each 16 KiB separately, and waits for the next turn
-before it sends what ``dataReceived`` wrote. Here OpenSSL is asked how much there is. All bytes written in one call of
-``dataReceived`` are encrypted by one call, and given to the transport when it returns.
+Twisted reads until an exception says that no bytes are left, sends each 16 KiB separately, and waits for the next turn
+before it sends the bytes that ``dataReceived`` wrote. This module asks OpenSSL for the number of bytes. It encrypts all
+bytes written in one call of ``dataReceived`` by one call, and gives them to the transport when ``dataReceived``
+returns.
 
-OpenSSL is called through the binding of pyOpenSSL; if that lacks a needed function, Twisted's way is used.
+OpenSSL is called through the binding of pyOpenSSL. If the binding lacks a needed function, Twisted's own code is used.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ IS_THERE = _ffi is not None and all(hasattr(_lib, name) for name in NEEDED)
 """Whether pyOpenSSL's binding has the needed functions."""
 
 ROOM = 1 << 17
-"""Bytes that are read from OpenSSL at once: eight records of TLS, and Twisted's ``SEND_LIMIT``."""
+"""The most bytes that are read from OpenSSL at once: eight records of TLS, as Twisted's ``SEND_LIMIT``."""
 
 _room: Any = _ffi.new("char[]", ROOM) if IS_THERE else None
 _where: Any = _ffi.new("char **") if IS_THERE else None
 
 
 def quicken(protocol: Any) -> None:
-    """Make a TLS protocol of Twisted's fast, before it is connected; also if an endpoint has wrapped it."""
+    """Make a TLS protocol of Twisted fast before it is connected, even if an endpoint has wrapped it."""
     for each in (protocol, getattr(protocol, "_wrappedProtocol", None)):
         if not IS_THERE:
             return
@@ -56,21 +57,21 @@ _quick_kinds: dict[Any, Any] = {}
 
 
 def _quick(kind: Any) -> Any:
-    """A class that transfers bytes like `QuickTLS`, and otherwise behaves as `kind`."""
+    """Return a class that transfers bytes as `QuickTLS` does, and otherwise behaves as `kind`."""
     if kind not in _quick_kinds:
         _quick_kinds[kind] = type(f"Quick{kind.__name__}", (QuickTLS, kind), {"may_be_quick": False})
     return _quick_kinds[kind]
 
 
 class QuickTLS(TLSMemoryBIOProtocol):
-    """One connection's TLS, in place of Twisted's, or before a class that says it ``may_be_quick``."""
+    """The TLS of one connection: it replaces Twisted's class, or is mixed into a class with ``may_be_quick``."""
 
     _tlsConnection: Any  # noqa: N815 - Twisted's name
     transport: Any
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        """Decrypt; called by the transport."""
+        """Decrypt received bytes, and pass them on. The transport calls it."""
         if self._handshakeDone and not self._appSendBuffer:
             _lib.BIO_write(self._tlsConnection._into_ssl, data, len(data))
             self._flushReceiveBIO()
@@ -79,7 +80,7 @@ class QuickTLS(TLSMemoryBIOProtocol):
 
     @override
     def _flushReceiveBIO(self) -> None:
-        """Pass on everything that can be decrypted, as much as fits the buffer at once."""
+        """Pass on all bytes that can be decrypted, in chunks of at most the buffer's size."""
         while not self._lostTLSConnection:
             filled, why = self._decrypt()
             if filled and not self._aborted:
@@ -91,7 +92,7 @@ class QuickTLS(TLSMemoryBIOProtocol):
         self._flushSendBIO()
 
     def _decrypt(self) -> tuple[int, Error | None]:
-        """Decrypt into the buffer: returns the number of bytes, and the reason if no more will come."""
+        """Decrypt into the buffer. Returns the number of bytes, and the error if no more bytes will come."""
         connection = self._tlsConnection
         ssl, source, filled = connection._ssl, connection._into_ssl, 0
         _lib.ERR_clear_error()
@@ -110,16 +111,17 @@ class QuickTLS(TLSMemoryBIOProtocol):
         return filled, None
 
     def _end(self, why: Error) -> None:
-        """The peer has ended TLS, or broken it: as in Twisted's ``_flushReceiveBIO``."""
+        """Handle the end of TLS, clean or by an error, as Twisted's ``_flushReceiveBIO`` does."""
         if isinstance(why, ZeroReturnError):
             self._shutdownTLS()
             self._tlsShutdownFinished(None)
         else:
-            self._tlsShutdownFinished(Failure(why.with_traceback(None)))  # its frames hold the error, and this object
+            # without its frames, which would hold the error and this object
+            self._tlsShutdownFinished(Failure(why.with_traceback(None)))
 
     @override
     def _flushSendBIO(self) -> None:
-        """Give the transport everything that OpenSSL has for it."""
+        """Give all encrypted bytes of OpenSSL to the transport."""
         out = self._tlsConnection._from_ssl
         size = ROOM
         while size == ROOM:
@@ -129,12 +131,12 @@ class QuickTLS(TLSMemoryBIOProtocol):
 
     @override
     def _write(self, data: bytes) -> None:
-        """Encrypt, and send."""
+        """Encrypt `data`, and give it to the transport."""
         sent = 0
         if self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection and type(data) is bytes:
             ssl, start, size = self._tlsConnection._ssl, _ffi.from_buffer(data), len(data)
             _lib.ERR_clear_error()
-            while sent < size:  # a record at a time, as in pyOpenSSL's contexts
+            while sent < size:  # one record at a time, as pyOpenSSL's contexts do
                 more = _lib.SSL_write(ssl, start + sent, min(size - sent, ROOM))
                 if more <= 0:
                     break
@@ -145,13 +147,15 @@ class QuickTLS(TLSMemoryBIOProtocol):
 
 
 class Gathering(_AggregateSmallWrites):
-    """Written bytes: sent in the next turn, as in Twisted; or, while bytes are being received, after those."""
+    """
+    Gathers small writes. They are sent in the next turn, as in Twisted, or at the end of a call of ``dataReceived``.
+    """
 
     receiving = False
 
     @override
     def write(self, data: bytes) -> None:
-        """Keep the bytes until then, or until there are many."""
+        """Keep the bytes until they are sent, or until they are many."""
         self._buffer.append(data + b"")
         self._bufferLeft -= len(data)
         if self._bufferLeft < 0:
@@ -161,7 +165,7 @@ class Gathering(_AggregateSmallWrites):
 
 
 class QuickBufferingTLS(QuickTLS, BufferingTLSTransport):
-    """The same, for the class that gathers small writes."""
+    """`QuickTLS` for Twisted's class that gathers small writes."""
 
     _aggregator: Any
 

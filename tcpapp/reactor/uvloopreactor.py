@@ -1,4 +1,4 @@
-"""The reactor: Twisted's asyncio reactor on uvloop's loop, whose TCP and UNIX connections are uvloop's own."""
+"""The reactor: Twisted's asyncio reactor on uvloop's loop, with TCP and UNIX connections on uvloop's transports."""
 
 from __future__ import annotations
 
@@ -39,30 +39,29 @@ except ImportError:  # no pyOpenSSL: there is no TLS
 __all__ = ["UvloopReactor", "install"]
 
 TURNS_AT_ONCE = 3
-"""Turns of the loop in ``iterate(0)``: the first reads, the second writes, the third closes a socket."""
+"""The turns of the loop in ``iterate(0)``: the first reads, the second writes, the third closes a socket."""
 
 
 class UvloopReactor(TimedReactor):
     """
     A reactor for any Twisted program, on uvloop.
 
-    Opened and accepted stream connections over TCP and UNIX read and write through uvloop's transports (see
-    `tcpapp.reactor.stream`). Timers and calls from threads have turns (see `tcpapp.reactor.timers`). Ports, datagrams,
-    processes and threads are Twisted's; their descriptors are watched as on Twisted's epoll reactor (see
-    `tcpapp.reactor.descriptors`).
+    Connections over TCP and UNIX sockets read and write through uvloop's transports (see `tcpapp.reactor.stream`).
+    Timers and calls from threads run in turns (see `tcpapp.reactor.timers`). Ports, datagrams, processes and threads
+    are Twisted's. Their descriptors are watched as on Twisted's epoll reactor (see `tcpapp.reactor.descriptors`).
     """
 
     _asyncioEventloop: Loop  # noqa: N815 - Twisted's name
 
     def __init__(self, loop: Loop | None = None) -> None:
-        """Make one on a loop, or on a new one."""
+        """Run on `loop`, or on a new loop."""
         loop = loop or Loop()
         self._writers_due: list[Stream] = []
         self._room = memoryview(b"")
         self._contexts: Any = context.theContextTracker.currentContext().contexts
         self._waits = False
         self.inside = 0
-        """How many calls of `iterate` are running inside callbacks."""
+        """The number of calls of `iterate` that are running inside callbacks."""
         self.openings = Openings(loop)
         self.shared = SharedContext()
         self.connections = Connections(partial(loop.call_soon, self.shared.run))
@@ -85,14 +84,14 @@ class UvloopReactor(TimedReactor):
 
     @override
     def spawnProcess(self, *given: Any, **named: Any) -> Any:
-        """See `twisted.internet.interfaces.IReactorProcess.spawnProcess`."""
+        """Start a process. See `twisted.internet.interfaces.IReactorProcess.spawnProcess`."""
         process = super().spawnProcess(*given, **named)
         self._children.follow()
         return process
 
     @override
     def run(self, installSignalHandlers: bool = True) -> None:
-        """Run until `stop` or ``crash``. An earlier stop of the loop, by `iterate`, does not end it."""
+        """Run until `stop` or ``crash``. A stop of the loop by `iterate` does not end it."""
         with self.shared.all_of_it():
             self.startRunning(installSignalHandlers=installSignalHandlers)
             while self._started:
@@ -102,10 +101,10 @@ class UvloopReactor(TimedReactor):
     @override
     def iterate(self, delay: float = 0) -> None:
         """
-        Do everything that is due, and wait at most this many seconds for an event; then handle it.
+        Run all calls that are due, wait at most `delay` seconds for an event, and handle the event.
 
-        For no seconds, take as many turns as needed to read, to reply, and to close. Inside a callback, see
-        `tcpapp.reactor.nested`.
+        For 0 seconds, it takes as many turns as are needed to read, to reply, and to close. For a call inside a
+        callback, see `tcpapp.reactor.nested`.
         """
         if self._asyncioEventloop.is_running():
             self.shared.enter(nested.go_round, self, delay)
@@ -120,7 +119,7 @@ class UvloopReactor(TimedReactor):
 
     def _wait(self, delay: float) -> None:
         loop, before = self._asyncioEventloop, self._contexts
-        self._contexts, self._waits = (), True  # so each chunk goes through `something_came`
+        self._contexts, self._waits = (), True  # so that each chunk calls `something_came`
         end = loop.call_later(delay, loop.stop)
         try:
             loop.run_forever()
@@ -129,7 +128,7 @@ class UvloopReactor(TimedReactor):
             self._contexts, self._waits = before, False
 
     def something_came(self) -> None:
-        """Called when bytes were read, or a connection has ended: `iterate` waits for that."""
+        """End the wait of `iterate`, because bytes were read or a connection has ended."""
         if self._waits:
             self._asyncioEventloop.stop()
 
@@ -137,7 +136,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def wakeUp(self) -> None:
-        """Run the calls from threads in the next turn. It can be called in any thread, and by a signal."""
+        """Run the calls from threads in the next turn. Any thread and any handler of a signal can call it."""
         super().wakeUp()
         if self.inside:
             ReactorBase.wakeUp(self)
@@ -151,35 +150,37 @@ class UvloopReactor(TimedReactor):
 
     @override
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """See `twisted.internet.interfaces.IReactorTCP.listenTCP`."""
+        """Listen on a TCP port. See `twisted.internet.interfaces.IReactorTCP.listenTCP`."""
         listening = TCPPort(port, factory, backlog, interface, self)
         listening.startListening()
         return listening
 
     @override
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30.0, bindAddress: Any = None) -> Any:
-        """See `twisted.internet.interfaces.IReactorTCP.connectTCP`."""
+        """Open a TCP connection. See `twisted.internet.interfaces.IReactorTCP.connectTCP`."""
         connector = TCPConnector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 
     @override
     def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0) -> Any:
-        """See `twisted.internet.interfaces.IReactorUNIX.listenUNIX`."""
+        """Listen on a UNIX socket. See `twisted.internet.interfaces.IReactorUNIX.listenUNIX`."""
         listening = UNIXPort(address, factory, backlog, mode, self, wantPID)
         listening.startListening()
         return listening
 
     @override
     def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: Any = 0) -> Any:
-        """See `twisted.internet.interfaces.IReactorUNIX.connectUNIX`."""
+        """Connect to a UNIX socket. See `twisted.internet.interfaces.IReactorUNIX.connectUNIX`."""
         connector = UNIXConnector(address, factory, timeout, self, checkPID)
         connector.connect()
         return connector
 
     @override
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
-        """See `twisted.internet.interfaces.IReactorSocket.adoptStreamPort`."""
+        """
+        Listen with a socket that listens already. See `twisted.internet.interfaces.IReactorSocket.adoptStreamPort`.
+        """
         self._check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
             listening = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
@@ -190,7 +191,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
-        """See `twisted.internet.interfaces.IReactorSocket.adoptStreamConnection`."""
+        """Use a connected socket. See `twisted.internet.interfaces.IReactorSocket.adoptStreamConnection`."""
         self._check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
             return UNIXServer._fromConnectedSocket(fileDescriptor, factory, self)
@@ -203,16 +204,19 @@ class UvloopReactor(TimedReactor):
     # For the connections ----------------------------------------------------------------------------------------------
 
     def room(self, size: int) -> memoryview:
-        """The buffer for a connection that reads this many bytes at once; all connections share it, one at a time."""
+        """
+        Return the buffer for a connection that reads at most `size` bytes at once. All connections share it, one at a
+        time.
+        """
         if size > len(self._room):
             self._room = memoryview(bytearray(size))
         return self._room[:size]
 
     unix_server = staticmethod(unix_server)
-    """Makes the transport of a UNIX connection that a port of another kind accepted."""
+    """The function that makes the transport of a UNIX connection that a port of another class accepted."""
 
     quicken = staticmethod(quicken)
-    """Called with the protocol of each new connection, before it is connected."""
+    """The function that is called with the protocol of each new connection before it is connected."""
 
     def _call_writer_of(self, stream: Stream) -> None:
         """Call a connection's `Stream.writer_turn` in the next turn of the loop."""
@@ -229,9 +233,9 @@ class UvloopReactor(TimedReactor):
                 log.err()
 
     def has_begun(self, stream: Stream) -> None:
-        """Called before a connection is handed to uvloop. Raises `OSError` if the system cannot watch it."""
+        """Add a connection before it is handed to uvloop. Raises `OSError` if the system cannot watch it."""
         if self.descriptors is not None:
-            self.descriptors.forget(stream.fileno())  # the older connection with this number has closed it
+            self.descriptors.forget(stream.fileno())  # an older connection with this descriptor has closed it
         self.connections.add(stream)
         try:
             self.openings.watch(stream.fileno())
@@ -240,7 +244,7 @@ class UvloopReactor(TimedReactor):
             raise
 
     def has_ended(self, stream: Stream) -> None:
-        """Called when a connection has ended; its descriptor is closed in the next turn."""
+        """Remove a connection that has ended. Its descriptor is closed in the next turn."""
         if self.descriptors is not None:
             self.descriptors.forget(stream.fileno())
         self.connections.discard(stream)
@@ -257,22 +261,23 @@ class UvloopReactor(TimedReactor):
         self.shared.run(self.accept, port)
 
     def accept(self, port: Any) -> None:
-        """Let a port accept the waiting clients; the port is lost if the program has closed its descriptor."""
+        """Let a port accept the waiting clients. The port is lost if the program has closed its descriptor."""
         if port.was_closed:
             self._disconnectSelectable(port, _NO_FILEDESC, False)
         else:
             log.callWithLogger(port, port.doRead)
 
     def is_read(self, descriptor: int) -> bool:
-        """Whether there is a reader with this descriptor that is no connection on uvloop."""
+        """Return whether this descriptor has a reader that is no connection on uvloop."""
         return self.descriptors is not None and self.descriptors.is_read(descriptor)
 
     @override
     def addReader(self, reader: Any) -> None:
         """
-        See `twisted.internet.interfaces.IReactorFDSet.addReader`.
+        Call ``doRead`` of `reader` whenever its descriptor is readable.
 
-        As on Twisted's epoll reactor, a second reader of a descriptor is ignored.
+        As on Twisted's epoll reactor, a second reader of a descriptor is ignored. See
+        `twisted.internet.interfaces.IReactorFDSet.addReader`.
         """
         if isinstance(reader, Stream):
             reader.startReading()
@@ -288,7 +293,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def addWriter(self, writer: Any) -> None:
-        """See `addReader`, and `twisted.internet.interfaces.IReactorFDSet.addWriter`."""
+        """Call ``doWrite`` of `writer` whenever its descriptor is writable. See `addReader`."""
         if isinstance(writer, Stream):
             writer.startWriting()
         elif self.descriptors is None:
@@ -301,7 +306,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def removeReader(self, reader: Any) -> None:
-        """See `twisted.internet.interfaces.IReactorFDSet.removeReader`."""
+        """Stop calling ``doRead`` of `reader`. See `twisted.internet.interfaces.IReactorFDSet.removeReader`."""
         if isinstance(reader, Stream):
             reader.stopReading()
             self._is_taken_off(reader)
@@ -314,7 +319,7 @@ class UvloopReactor(TimedReactor):
 
     @override
     def removeWriter(self, writer: Any) -> None:
-        """See `twisted.internet.interfaces.IReactorFDSet.removeWriter`."""
+        """Stop calling ``doWrite`` of `writer`. See `twisted.internet.interfaces.IReactorFDSet.removeWriter`."""
         if isinstance(writer, Stream):
             writer.stopWriting()
             self._is_taken_off(writer)
@@ -326,11 +331,11 @@ class UvloopReactor(TimedReactor):
     def _is_taken_off(self, stream: Stream) -> None:
         if not (stream._reading or stream._writing):
             self.connections.lend(stream)
-            self.openings.ended(stream)  # which would hold it
+            self.openings.ended(stream)  # they would hold it
 
     @override
     def removeAll(self) -> list[Any]:
-        """Stop all reading and writing; return all readers and writers."""
+        """Stop all reading and writing, and return all readers and writers."""
         return list(self._removeAll(self.getReaders(), self.getWriters()))
 
     @override
@@ -347,7 +352,7 @@ class UvloopReactor(TimedReactor):
 
 
 def install() -> None:
-    """Make such a reactor, on a new loop that is also asyncio's loop of this process."""
+    """Install a `UvloopReactor` on a new loop, which is also the process's loop of asyncio."""
     reactor = UvloopReactor()
     asyncio.set_event_loop(reactor._asyncioEventloop)
     installReactor(reactor)

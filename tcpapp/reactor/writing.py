@@ -1,4 +1,4 @@
-"""Writing of a connection through uvloop, its producers, and Twisted's way of closing."""
+"""Writing through uvloop: the unwritten bytes of a connection, its producers, and Twisted's way of closing."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ class Writing(Pieces):
 
     reactor: Any  # a UvloopReactor
     protocol: Any
-    producerPaused: bool  # noqa: N815 - this and what else has such a name is Twisted's
+    producerPaused: bool  # noqa: N815 - names in this form are Twisted's
     _writeDisconnected: bool  # noqa: N815
     hand_over: Callable[[], None]
     _ends_as_it_begins: Callable[[], bool]
 
     _stream: Any = None
-    """uvloop's transport; `None` until the turn after the connection came, and after its end."""
+    """uvloop's transport; `None` until the turn after the connection was made, and after its end."""
     _reading = False
-    """Whether bytes are wanted."""
+    """Whether the connection is read."""
     _is_plain: bool = False
-    """Whether it is connected, and the writer only needs to write, and can do so at once."""
+    """Whether the connection has its transport, and the writer only needs to write, and can do so at once."""
     _writing: bool = False
-    """Whether the writer has work: pieces, a producer to resume, or closing."""
+    """Whether the writer has work: unwritten bytes, a producer to resume, or closing."""
     _queued = False
     """Whether the writer is called in the next turn."""
     _has_read = False
-    """Whether the loop has read since the writer had other work than writing."""
+    """Whether the loop has read from the socket since the writer got other work than writing."""
     _receiving = False
-    """Whether this is inside a call of ``dataReceived``."""
+    """Whether a call of ``dataReceived`` is running."""
     _blocked = False
     """Whether uvloop holds bytes that the kernel did not accept."""
     _is_handed_over = False
-    """Whether the socket is uvloop's, which closes it."""
+    """Whether the socket was handed to uvloop, which closes it then."""
     _is_lent = False
-    """Whether it was taken off the reactor, which then does not keep it alive."""
+    """Whether the connection was taken off the reactor, which then holds it only weakly."""
     _log_name: str | None = None
     _log_context: Any = None
-    """The logging context of a call of ``dataReceived``, and the ``logstr`` it was made of."""
+    """The logging context for calls of ``dataReceived``, and the ``logstr`` that it was made of."""
     _opening: Coroutine[Any, Any, Any] | None = None
     _shut: Any = None
-    """The socket, from the end of the connection until uvloop closes it: to be shut down first."""
+    """The socket, from the end of the connection until uvloop closes it; it is shut down before that."""
     _size = FileDescriptor.bufferSize
 
     def startTLS(self, ctx: object, normal: bool = True) -> None:
-        """See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
+        """Begin TLS on the connection. See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
         from twisted.internet._newtls import startTLS  # there only with pyOpenSSL
 
-        self.write = self._write_by_tls  # type: ignore[method-assign]  # of this connection, from now on
+        self.write = self._write_by_tls  # type: ignore[method-assign]  # for this connection, from now on
         startTLS(self, ctx, normal, Pieces)
         self.reactor.quicken(self.protocol)
 
@@ -71,22 +71,22 @@ class Writing(Pieces):
 
     @override
     def startWriting(self) -> None:
-        """Make sure that the writer is called: when ``dataReceived`` returns, or in the next turn of the loop."""
-        self._is_plain = False  # the writer finds out
+        """Call the writer when ``dataReceived`` returns, or in the next turn of the loop."""
+        self._is_plain = False  # the writer sets it again
         self._writing = True
         if not (self._receiving or self._blocked):
             self._call_writer()
 
     @override
     def stopWriting(self) -> None:
-        """Have the writer rest until `startWriting`."""
+        """Do not call the writer until `startWriting`."""
         self._is_plain = self._writing = False
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        See `twisted.internet.interfaces.IConsumer.registerProducer`.
+        Register a producer. See `twisted.internet.interfaces.IConsumer.registerProducer`.
 
-        A pull producer is asked again in the next turn, in case the bytes written before it came were already sent.
+        A pull producer is asked again in the next turn, in case all bytes that were written before it are sent already.
         """
         super().registerProducer(producer, streaming)
         if not streaming and self.producer is producer and not self._writeDisconnected:
@@ -94,7 +94,7 @@ class Writing(Pieces):
 
     def _isSendBufferFull(self) -> bool:  # noqa: N802
         """
-        Whether a push producer must be paused: over `bufferSize`, including the bytes that uvloop holds for the kernel.
+        Return whether a push producer must be paused: more than ``bufferSize`` bytes are unwritten, here and in uvloop.
         """
         held = self._stream.get_write_buffer_size() if self._blocked and self._stream is not None else 0
         return held + self._tempDataLen > self._size
@@ -106,7 +106,7 @@ class Writing(Pieces):
             self._is_plain = False
 
     def _come_back(self) -> None:
-        """It is put back on the reactor; one that was taken off as it was made is handed to uvloop now."""
+        """Put the connection back on the reactor. If uvloop never had it, hand it over now."""
         self.reactor.connections.take_back(self)
         if not self._is_handed_over:
             self.reactor.openings.soon(self)
@@ -119,7 +119,7 @@ class Writing(Pieces):
             self.reactor._call_writer_of(self)
 
     def _only_writes(self) -> bool:
-        """Whether the writer only needs to write."""
+        """Return whether the writer only needs to write."""
         return not (
             self.disconnecting
             or self._writeDisconnecting
@@ -133,13 +133,13 @@ class Writing(Pieces):
         self._is_plain = can and bool(self.connected) and self._only_writes()
 
     def leave_nested(self) -> None:
-        """Write through uvloop again, after an `iterate` inside a callback."""
+        """Write through uvloop again after an `iterate` inside a callback."""
         self._settle()
         if self._writing and not (self._receiving or self._blocked):
             self._call_writer()
 
     def _send(self) -> None:
-        """Give all unwritten bytes to uvloop, which tries the socket at once."""
+        """Give all unwritten bytes to uvloop, which writes to the socket at once."""
         pieces = self._tempDataBuffer
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -148,12 +148,12 @@ class Writing(Pieces):
         self._stream.write(data)
 
     def writer_turn(self) -> None:
-        """Called by the reactor, once in the turn after there was work for the writer."""
+        """Do the writer's work. The reactor calls it once, in the turn after the work began."""
         self._queued = False
         if not self._writing or self._blocked or self._aborting or (self._stream is None and self._is_handed_over):
             return
         if self._stream is None and not self._ends_as_it_begins():
-            self.hand_over()  # more was written after all
+            self.hand_over()  # more bytes were written meanwhile
             return
         if self._only_writes():
             self._has_read = False
@@ -179,13 +179,13 @@ class Writing(Pieces):
 
     @override
     def doWrite(self) -> Any:
-        """Write the unwritten bytes; when all are written, resume the producer, or close as requested."""
+        """Write the unwritten bytes. When all are written, resume the producer, or close if that was requested."""
         if self.reactor.inside:
             return nested.write(self)
         if self._tempDataLen:
             self._send()
             if self._blocked or self._stream.is_closing():
-                return None  # resume_writing goes on, or connection_lost tells why not
+                return None  # resume_writing continues, or connection_lost has the reason
         elif self._is_broken():
             return main.CONNECTION_LOST
         return self._has_written()
@@ -205,7 +205,8 @@ class Writing(Pieces):
 
     def _is_broken(self) -> bool:
         """
-        Whether nothing can be sent any more. Twisted finds this out by sending nothing: after a reset, or a half-close.
+        Return whether nothing can be sent any more, after a reset or a half-close. Twisted finds this out by sending no
+        bytes.
         """
         try:
             self.socket.send(b"")
@@ -214,12 +215,12 @@ class Writing(Pieces):
         return False
 
     def pause_writing(self) -> None:
-        """Called by uvloop inside its ``write``: the kernel did not accept all bytes."""
+        """Pause the producer, because the kernel did not accept all bytes. uvloop calls it inside its ``write``."""
         self._is_plain = False
         self._blocked = self._writing = True
 
     def resume_writing(self) -> None:
-        """Called by uvloop: the kernel has accepted all bytes."""
+        """Continue to write, because the kernel has accepted all bytes. uvloop calls it."""
         self._blocked = False
         if self._writing:
             self.reactor.shared.enter(self.writer_turn)

@@ -283,6 +283,8 @@ class ProxyHeaderClient:
 
 
 class _ProxyHeaderSender(WrappingFactory):
+    """Wraps a client's factory, so that its connections send a PROXY header first."""
+
     noisy = False
 
     def __init__(self, factory: Any, header_source: ProxyHeaderSource) -> None:
@@ -290,6 +292,7 @@ class _ProxyHeaderSender(WrappingFactory):
         self._header_source = header_source
 
     def buildProtocol(self, addr: Any) -> Any:
+        """Return a wrapper that sends the header as soon as it has a transport. Twisted calls it."""
         protocol: Any = self.wrappedFactory.buildProtocol(addr)
         make_connection = protocol.makeConnection
 
