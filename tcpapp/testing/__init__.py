@@ -1,25 +1,25 @@
 """
-The test kit: test a TCP service, or any Twisted protocol, without a network, and trust the result.
+The test kit: tests of a TCP service, or of any Twisted protocol, without a network.
 
 ================ ==================================================================================================
-module           what it gives
+module           contents
 ================ ==================================================================================================
-`transport`      `FakeTransport`: a `StringTransport` that behaves as a TCP connection
-`wire`           `Wire`: two protocols joined in memory: cut, stalled, slow, reset, half-closed, under TLS
-`faultproxy`     `FaultProxy`: real connections, delayed, slowed, sliced, cut and reset, by Toxiproxy's names
-`simulation`     `Simulation` and `simulate`: whole services in virtual time, by a seed
-`oracles`        `check_framing`, `check_app`: the promises of every framing, and of every app
+`transport`      `FakeTransport`: a `StringTransport` that behaves like a TCP connection
+`wire`           `Wire`: connects two protocols in memory: cut, stalled, slow, reset, half-closed, under TLS
+`faultproxy`     `FaultProxy`: delays, slows, slices, cuts and resets real connections; Toxiproxy's names
+`simulation`     `Simulation` and `simulate`: whole services in virtual time, repeatable by a seed
+`oracles`        `check_framing`, `check_app`: check the promises of every framing, and of every app
 `strategies`     Hypothesis strategies of messages, cuts and schedules
-`contract`       the contract of every transport, as checks
-`leaks`          `Leaks`: timers, ports, connections and errors that a test left behind
+`contract`       checks of the contract of every transport
+`leaks`          `Leaks`: finds timers, ports, connections and errors that a test left behind
 `certificates`   `Certificates`: an authority and a server's certificate for tests of TLS
-`pytest_plugin`  the fixtures, and the check for leaks
+`pytest_plugin`  the fixtures, and the leak check
 ================ ==================================================================================================
 
-`FakeTransport` and `Wire` use `buffered` (Twisted's own connection over a socket in memory) and `pipe`. Nothing here
-needs the global reactor. Import from the modules: this package itself imports none of them, so an unused pytest plugin
-costs nothing.
+`FakeTransport` and `Wire` use `buffered` (Twisted's own connection over a socket in memory) and `pipe`. Only the pytest
+plugin and real connections use the global reactor. Import from the modules: this package itself imports none of them,
+so that an unused pytest plugin costs nothing.
 
-Imports `codecs`, `connection`, `errors`, `framing`, `server`, `spec`, `tcpapp`, `telemetry` and `transport`.
-New here: a tool or a check for tests is a module here; its fixtures are in `pytest_plugin`.
+Imports `codecs`, `connection`, `errors`, `framing`, `server`, `spec`, `tcpapp`, `telemetry` and `transport`. New here:
+each tool or check for tests is a module. Its fixtures are in `pytest_plugin`.
 """

@@ -1,15 +1,15 @@
 """
-A TCP transport without the kernel: Twisted's own `tcp.Connection`, over a socket that is memory.
+A TCP transport without the kernel: Twisted's own `tcp.Connection` over a socket in memory.
 
-The behaviour of a transport is not written here a second time. Buffering, write marks, producers, half-close,
-``loseConnection`` and ``abortConnection`` are Twisted's code, as it runs in production. Only the socket below it and
-the turns of the reactor above it are ours::
+The behaviour of a transport is not reimplemented. Buffering, write marks, producers, half-close, ``loseConnection`` and
+``abortConnection`` are Twisted's code, as it runs in production. Only the socket below and the turns of the reactor
+above are ours::
 
     protocol
        │ ▲
     BufferedTransport    tcp.Connection: write marks, producers, closing
        │ ▲               and a turn of the reactor, when the socket is ready
-    MemorySocket         a pair of pipes, or a test's hand
+    MemorySocket         a pair of pipes, or a test
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _log = Logger()
 
 
 class NeverSettles(RuntimeError):
-    """The simulation or the transport has not come to rest after very many turns: it goes on for ever."""
+    """A transport or a wire still has work after very many turns, so it would never come to rest."""
 
 
 class _PlainEnd:
-    """The transport as the TLS layer on it sees it: its writes and its closing bypass TLS."""
+    """The transport for the TLS layer on it: its writes and its closing bypass TLS."""
 
     own: ClassVar = {"write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer"}
 
@@ -62,22 +62,22 @@ class BufferedTransport(Connection):
     `twisted.internet.tcp.Server` and ``Client`` do, because it is based on the same class. As there:
 
     * written bytes wait until a later turn; over ``bufferSize`` (64 KiB) a push producer is paused, and resumed when
-      all bytes have gone; a pull producer is asked each time all bytes have gone
+      all bytes are sent; a pull producer is asked each time all bytes are sent
     * ``loseConnection`` stops reading, sends the bytes written before and after it, then closes. It waits for a pull
       producer and for a push producer that is paused. It does not wait for other push producers, whatever Twisted's
       docs say
     * ``connectionLost`` comes once, from the reactor's turn and never inside a call of the protocol. The only
       exception is Twisted's own: ``loseConnection`` after ``loseWriteConnection`` calls it inside the call
-    * an exception out of the protocol is logged and ends the connection; it is the reason
-    * at one moment, on a `Clock`, timers and turns come as in Twisted's reactors (all but asyncio's), which run their
-      timers and then poll their sockets. Bytes written in a timer are sent before the timers of 0 seconds that are
-      set there. Bytes written in ``dataReceived`` are sent after them
+    * an exception that the protocol raises is logged and ends the connection; it is the reason
+    * on a `Clock`, timers and turns of one moment have the order of Twisted's reactors (all but asyncio's), which run
+      their timers and then poll their sockets. Bytes written in a timer are sent before the timers of 0 seconds that
+      are set there. Bytes written in ``dataReceived`` are sent after such timers
 
-    Differences: ``getHandle`` returns the memory socket, and ``fileno`` is -1. `reactor` is only used for the time and
-    for calls, so it can be a `Clock`. ``loseWriteConnection`` after the end does nothing. Twisted's own then gives the
-    reactor an invalid descriptor, with effects that depend on the reactor.
+    Differences: ``getHandle`` returns the memory socket, and ``fileno`` returns -1. `reactor` is only used for the time
+    and for delayed calls, so it can be a `Clock`. ``loseWriteConnection`` after the end does nothing. In Twisted it
+    gives the reactor an invalid descriptor, with effects that depend on the reactor.
 
-    `host` and `peer` are the results of ``getHost`` and ``getPeer``. `client` says which side of TLS it takes.
+    ``getHost`` and ``getPeer`` return `host` and `peer`. `client` says that it is the client's side of TLS.
     """
 
     _base = Connection
@@ -109,68 +109,68 @@ class BufferedTransport(Connection):
         return f"<{type(self).__name__} {self._host} to {self._peer}>"
 
     def open(self) -> None:
-        """The connection is there: begin to read, and tell the protocol."""
+        """Begin to read, and call the protocol's ``makeConnection``."""
         self.connected = 1
         self.startReading()
         self.protocol.makeConnection(self)
 
     def getHost(self) -> Any:
-        """Our address."""
+        """Return the address of this side."""
         return self._host
 
     def getPeer(self) -> Any:
-        """The peer's address."""
+        """Return the peer's address."""
         return self._peer
 
     # The turns of the reactor.
 
     @property
     def wants_to_read(self) -> bool:
-        """Whether it reads: it is open, and not paused."""
+        """Whether it reads: the connection is open, and reading is not paused."""
         return self._reads
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether it has bytes to send, or must close."""
+        """Whether it has bytes to send, or must close the connection."""
         return self._writes
 
     @override
     def startReading(self) -> None:
-        """From the next turn on, read; not after it is lost."""
+        """Read from the next turn on. Does nothing after the connection is lost."""
         self._reads = not self.disconnected
         self._ask()
 
     @override
     def stopReading(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._reads = False
 
     @override
     def startWriting(self) -> None:
-        """From the next turn on, write; not after it is lost."""
+        """Write from the next turn on. Does nothing after the connection is lost."""
         self._writes = not self.disconnected
         self._ask()
 
     @override
     def stopWriting(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         self._writes = False
 
     def _ask(self) -> None:
-        """The protocol asks for a turn: inside a turn, for one after the due timers; outside of one, before them."""
+        """Schedule a turn for the protocol: inside a turn, after the due timers; outside a turn, before them."""
         self._before_timers = not BufferedTransport._turning
         self.wake()
         self._before_timers = False
 
     def wake(self) -> None:
-        """Check whether there is work for the next turn."""
+        """Schedule a turn if there is work for one."""
         if self._next_turn is None and (self._can_read or self._can_write):
             self._next_turn = self.later(self._turn)
 
     def later(self, call: Callable[[], None]) -> IDelayedCall:
-        """Make `call` in a later turn. A simulation that orders the turns overrides this."""
+        """Schedule `call` for a later turn. A simulation that orders the turns overrides this method."""
         delayed: IDelayedCall = self.reactor.callLater(0, call)  # type: ignore[attr-defined] # as IReactorTime
-        calls = getattr(self.reactor, "calls", None)  # a Clock's, in the order in which it makes them
+        calls = getattr(self.reactor, "calls", None)  # the calls of a Clock, in the order in which they run
         if self._before_timers and calls is not None:
             calls.remove(delayed)
             calls.insert(0, delayed)
@@ -185,7 +185,7 @@ class BufferedTransport(Connection):
         return self._writes and self._memory.writable
 
     def _turn(self) -> None:
-        """Do what a reactor does with a ready socket: read, then write, if it wanted to write before."""
+        """Do what a reactor does with a ready socket: read, then write, if there was something to write before."""
         __tracebackhide__ = True
         self._next_turn = None
         wanted_to_write = self._can_write
@@ -196,7 +196,7 @@ class BufferedTransport(Connection):
         self.wake()
 
     def _handle(self, event: Callable[[], Any], *, reading: bool) -> None:
-        """Handle the event; its result or its exception ends the connection."""
+        """Handle a read or write event. Its result or its exception can end the connection."""
         before, BufferedTransport._turning = BufferedTransport._turning, True
         try:
             self._handle_in_turn(event, reading)
@@ -206,7 +206,7 @@ class BufferedTransport(Connection):
     def _handle_in_turn(self, event: Callable[[], Any], reading: bool) -> None:
         try:
             why = event()
-        except Exception:  # noqa: BLE001 - an exception of the protocol, of any kind: it ends this connection
+        except Exception:  # noqa: BLE001 - the protocol can raise anything, which ends this connection
             why = sys.exc_info()[1]
             _log.failure("the protocol failed; its connection is lost")
         if why is None:
@@ -221,7 +221,7 @@ class BufferedTransport(Connection):
             _log.failure("the protocol failed in its connectionLost")
 
     def connectionLost(self, reason: Failure) -> None:
-        """The single end: the socket is closed, the producer stopped, the protocol told. Later calls do nothing."""
+        """End the connection: close the socket, stop the producer, call the protocol. Later calls do nothing."""
         if self._next_turn is not None and self._next_turn.active():
             self._next_turn.cancel()
         super().connectionLost(reason)
@@ -230,9 +230,9 @@ class BufferedTransport(Connection):
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         """
-        Switch to TLS, in the middle of the stream: the real one, by pyOpenSSL, with its calls on `reactor`.
+        Switch to TLS in the middle of the stream. It is real TLS, by pyOpenSSL, with its delayed calls on `reactor`.
 
-        Twisted's own would make them on the global reactor; that is the only reason why this is ours.
+        Twisted's own method would make these calls on the global reactor.
         """
         from twisted.protocols.tls import TLSMemoryBIOFactory
 

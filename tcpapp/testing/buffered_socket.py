@@ -1,4 +1,4 @@
-"""The socket in memory that Twisted's `tcp.Connection` needs: the base of the kit's transports."""
+"""The base class of sockets in memory, on which Twisted's `tcp.Connection` runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _nobody() -> None:
 
 
 def would_block() -> BlockingIOError:
-    """The error of a socket that can neither read nor write now."""
+    """Return the error of a socket that cannot read or write now."""
     return BlockingIOError(EWOULDBLOCK, "nothing can be read or sent now")
 
 
@@ -23,9 +23,10 @@ class MemorySocket:
     """
     One end of a connection, without the kernel, and always non-blocking.
 
-    It has only the methods that `twisted.internet.tcp.Connection` uses. A subclass defines `recv`, `send`, `shut_down`
-    and `hang_up`, and calls `on_ready` whenever `readable` or `writable` may have become true. Options are kept and
-    have no effect, except ``SO_LINGER``: a socket closed with a linger of 0 hangs up with a reset, as in the kernel.
+    It has only the methods that `twisted.internet.tcp.Connection` uses. A subclass defines `readable`, `writable`,
+    `recv`, `send`, `shut_down` and `hang_up`, and calls `on_ready` whenever `readable` or `writable` has possibly
+    become true. Options are kept and have no effect, except ``SO_LINGER``: a socket that is closed with a linger of 0
+    hangs up with a reset, as in the kernel.
     """
 
     def __init__(self) -> None:
@@ -35,12 +36,12 @@ class MemorySocket:
 
     @property
     def readable(self) -> bool:
-        """Whether `recv` would return, or raise another error than that it would block."""
+        """Whether `recv` would not block: it would return, or raise another error."""
         raise NotImplementedError
 
     @property
     def writable(self) -> bool:
-        """Whether `send` would accept a byte, or raise another error than that it would block."""
+        """Whether `send` would not block: it would accept a byte, or raise another error."""
         raise NotImplementedError
 
     def recv(self, most: int) -> bytes:
@@ -52,39 +53,39 @@ class MemorySocket:
         raise NotImplementedError
 
     def shut_down(self) -> None:
-        """The stream to the peer ends here. It can be called twice."""
+        """End the stream to the peer. It can be called twice."""
         raise NotImplementedError
 
     def hang_up(self, *, reset: bool) -> None:
-        """The socket is closed: nobody reads any more; with `reset`, the peer must learn of it at once."""
+        """Close the socket: nothing is read any more. With `reset`, the peer gets a reset."""
         raise NotImplementedError
 
     # Called by tcp.Connection.
 
     def setblocking(self, flag: bool) -> None:
-        """It never blocks."""
+        """Do nothing: the socket never blocks."""
 
     def fileno(self) -> int:
-        """-1: there is no descriptor, so `select` cannot watch it."""
+        """Return -1: there is no descriptor, so `select` cannot watch the socket."""
         return -1
 
     def shutdown(self, how: int) -> None:
-        """End the stream to the peer. The transport itself knows whether it still reads."""
+        """End the stream to the peer. `how` is ignored, because the transport itself knows whether it still reads."""
         if self.closed:
             raise BrokenPipeError(EPIPE, "the socket is closed")
         self.shut_down()
 
     def close(self) -> None:
-        """Close both directions, once."""
+        """Close both directions. Later calls do nothing."""
         if not self.closed:
             self.closed = True
             linger = self._options.get((socket.SOL_SOCKET, socket.SO_LINGER))
             self.hang_up(reset=linger == struct.pack("ii", 1, 0))
 
     def setsockopt(self, level: int, name: int, value: object) -> None:
-        """Keep an option."""
+        """Keep the value of an option."""
         self._options[level, name] = value
 
     def getsockopt(self, level: int, name: int) -> object:
-        """Return an option that was set; 0, which is off, until then."""
+        """Return the value of an option; 0 (off) if it was not set."""
         return self._options.get((level, name), 0)

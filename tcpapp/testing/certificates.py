@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS: an authority that nobody else trusts, and a server's certificate."""
+"""Certificates for tests of TLS: an authority that no other program trusts, and a server's certificate."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ NAMES = ("localhost", "127.0.0.1", "::1")
 
 class Certificates:
     """
-    An authority and a server's certificate, valid while the tests run, as PEM files in `folder`.
+    An authority and a server's certificate, as PEM files in `folder`. They are valid while the tests run.
 
-    It is for the host names and addresses in `names`: without any, for the loopback interface.
+    The certificate is for the host names and addresses in `names`; by default, for the loopback interface.
 
-    - `authority`: the file of the authority's certificate; it is alone in its folder, as ``trustRoots=`` wants it.
+    - `authority`: the file of the authority's certificate. It is alone in its folder, which can be given to
+      ``trustRoots=``.
     - `key`, `chain`: the files of the server's private key, and of its certificate.
     """
 
@@ -42,24 +43,25 @@ class Certificates:
             blob.write_to_path(str(self.chain), append=True)
 
     def listen(self, port: int = 0, interface: str = "127.0.0.1") -> str:
-        """A server endpoint string: TLS on `port` (0: any free one) of `interface` (``""``: all)."""
+        """Return a server endpoint string for TLS on `port` (0: any free port) of `interface` (``""``: all)."""
         key, chain = quoteStringArgument(str(self.key)), quoteStringArgument(str(self.chain))
         return f"ssl:{port}:interface={quoteStringArgument(interface)}:privateKey={key}:certKey={chain}"
 
     def connect(self, port: int, host: str = "localhost") -> str:
-        """A client endpoint string: TLS to `host`, on `port`, trusting only this authority."""
+        """Return a client endpoint string for TLS to `port` of `host`. The client trusts only this authority."""
         trusted = quoteStringArgument(str(self.authority.parent))
         return f"tls:{quoteStringArgument(host)}:{port}:trustRoots={trusted}"
 
     def server_options(self) -> Any:
-        """The server's `CertificateOptions`, for ``startTLS`` or ``wrapServerTLS``."""
+        """Return the server's `CertificateOptions`, for ``startTLS`` or ``wrapServerTLS``."""
         from twisted.internet.ssl import PrivateCertificate
 
         return PrivateCertificate.loadPEM(self.key.read_bytes() + self.chain.read_bytes()).options()
 
     def client_options(self, name: str = "localhost") -> Any:
         """
-        The options of a client that trusts only this authority and expects the server called `name`, for ``startTLS``.
+        Return the options of a client that trusts only this authority and expects the server called `name`, for
+        ``startTLS``.
         """
         from twisted.internet.ssl import Certificate, optionsForClientTLS
 

@@ -1,5 +1,5 @@
 """
-Leaks of a test: ports, connections, timers, sockets, and errors that were not taken.
+Leaks of a test: ports, connections, timers, sockets and logged errors that it leaves behind.
 
 `Leaks` is a plain class, for pytest, trial and unittest alike; the pytest plugin makes one for each test. In trial::
 
@@ -8,7 +8,7 @@ Leaks of a test: ports, connections, timers, sockets, and errors that were not t
             self.leaks = Leaks(reactor)
             self.addCleanup(self.leaks.check_settled)      # a Deferred: trial waits for it
 
-Over a fake reactor::
+With a fake reactor::
 
     with Leaks(clock):
         ...
@@ -36,21 +36,21 @@ from zope.interface import implementer
 __all__ = ["Leaks"]
 
 TURNS = (*[0.0] * 20, *[0.005] * 20)
-"""Seconds to wait in each turn of the reactor while things are ending: only a leak waits all turns, 0.1 s."""
+"""Seconds to wait in each turn of the reactor while things end. Only a leak takes all turns, which are 0.1 s."""
 
 
 @implementer(ILogObserver)
 class Leaks:
     """
-    Everything that a reactor holds and the log received, and that did not exist when this was made.
+    Finds everything that a reactor holds now, or that was logged, and that did not exist when this object was made.
 
-    - `reactor`: a reactor, real or fake, a `Clock`, or `None`: then only the log is watched. Methods that it lacks
-      (``getDelayedCalls``, ``getReaders`` and ``getWriters``) are not used.
-    - `sockets`: whether the sockets of this process are checked as well. They show a paused connection, which no
-      reactor lists. They are found in ``/dev/fd``, if that exists.
-    - `publisher`: the log of failures; `None`: Twisted's own.
+    - `reactor`: a reactor, real or fake, or a `Clock`. With `None`, only the log is watched. Missing methods
+      (``getDelayedCalls``, ``getReaders``, ``getWriters``) are not used.
+    - `sockets`: whether the sockets of this process are checked, too. This finds a paused connection, which no reactor
+      lists. Sockets are found in ``/dev/fd``, if that exists.
+    - `publisher`: the log to watch; `None` is Twisted's own.
 
-    It watches the log until `stop`, which every check calls. Used with ``with``, it checks at the end.
+    It watches the log until `stop`, which every check calls. Used by ``with``, it checks at the end of the block.
     """
 
     def __init__(self, reactor: Any = None, *, sockets: bool = True, publisher: LogPublisher | None = None) -> None:
@@ -63,9 +63,9 @@ class Leaks:
 
     def take(self, *types: type[BaseException]) -> list[Failure]:
         """
-        Return the logged failures of these types (by default all) and forget them: the test expected them.
+        Return the logged failures of these types (by default, all) and forget them, because the test expected them.
 
-        Failures of Deferreds that nobody handled are logged when those are collected, so garbage is collected first.
+        Garbage is collected first, because unhandled failures of Deferreds are logged when the Deferreds are collected.
         """
         gc.collect()
         taken = [each for each in self.failures if not types or each.check(*types)]
@@ -73,14 +73,16 @@ class Leaks:
         return taken
 
     def left(self) -> list[str]:
-        """A line for each thing that is left now, with its name. Logged failures are not included."""
+        """
+        Return a line for each port, connection, timer and socket that is left now. Logged failures are not included.
+        """
         new = {each: text for each, text in self._held().items() if each not in self._before}
         named = {each.fileno() for each in new if hasattr(each, "fileno")}
         return [text for each, text in new.items() if not (isinstance(each, tuple) and each[0] in named)]
 
     def check(self) -> None:
         """
-        Raise `AssertionError` that names everything that is left, including logged failures that were not taken.
+        Raise an `AssertionError` that lists everything that is left, including logged failures that were not taken.
 
         It does not wait: with a running reactor, use `check_settled`.
         """
@@ -93,9 +95,9 @@ class Leaks:
     @inlineCallbacks
     def check_settled(self) -> Any:
         """
-        Like `check`, after some turns of the reactor, in which things can end.
+        Do as `check` does, after some turns of the reactor, in which things can end.
 
-        Returns a Deferred, which takes no turn if nothing is left, and 0.1 seconds if something is.
+        Returns a Deferred. It fires without a turn if nothing is left, and fails after 0.1 seconds if something is.
         """
         try:
             for seconds in TURNS:
@@ -120,15 +122,18 @@ class Leaks:
         self.stop()
 
     def __call__(self, event: LogEvent) -> None:
-        """Note the event's failure, as an observer of the log; ``twisted.python.log.err`` has another name for it."""
+        """
+        Note the failure of an event. The log calls it; events of ``twisted.python.log.err`` have another key for the
+        failure.
+        """
         failure = event.get("log_failure") or (event.get("isError") and event.get("failure"))
         if failure:
             self.failures.append(failure)
 
     def _held(self) -> dict[Any, str]:
-        """Everything that the reactor and the process hold, each with its description."""
+        """Return everything that the reactor and the process hold, with a description."""
         reactor = self.reactor
-        internal = getattr(reactor, "_internalReaders", ())  # the descriptor that wakes the reactor up
+        internal = getattr(reactor, "_internalReaders", ())  # the descriptor that wakes the reactor
         held: dict[Any, str] = {}
         if hasattr(reactor, "getDelayedCalls"):
             calls = [each for each in reactor.getDelayedCalls() if not is_trials(each)]
@@ -142,12 +147,15 @@ class Leaks:
 
 
 def is_trials(call: Any) -> bool:
-    """Whether a delayed call is the time limit that trial sets for each part of a test."""
+    """Return whether a delayed call is the time limit that trial sets for each part of a test."""
     return str(getattr(call.func, "__module__", "")).startswith("twisted.trial.")
 
 
 def timer(call: Any, now: float) -> str:
-    """The function of a delayed call, its arguments and its time; and where it was made, if the reactor notes that."""
+    """
+    Return a text with the function of a delayed call, its arguments, its time, and, if the reactor notes it, where it
+    was made.
+    """
     made = "".join(getattr(call, "creator", None) or ())
     arguments = [safe_repr(each) for each in call.args or ()]
     arguments += [f"{name}={safe_repr(each)}" for name, each in (call.kw or {}).items()]
@@ -165,7 +173,7 @@ def _name(function: Any) -> str:
 
 
 def descriptor(each: Any) -> str:
-    """The kind of a port or a connection, and its owner."""
+    """Return a text with the kind of a port or a connection, and its owner."""
     owner = getattr(each, "protocol", None) or getattr(each, "factory", None)
     for wrapped in ("_wrappedProtocol", "wrappedProtocol"):  # an endpoint's, and TLS's
         owner = getattr(owner, wrapped, None) or owner
@@ -174,14 +182,14 @@ def descriptor(each: Any) -> str:
 
 
 def open_sockets() -> dict[Any, str]:
-    """The sockets of this process, by descriptor and inode; none if the system does not list them."""
+    """Return texts for the sockets of this process, by descriptor and inode; none if the system does not list them."""
     found: dict[Any, str] = {}
     try:
-        names = os.listdir("/dev/fd")  # noqa: PTH208 - names are needed, all of them before the first is examined
+        names = os.listdir("/dev/fd")  # noqa: PTH208 - all names are needed before the first is examined
     except OSError:
         return found
     for name in names:
-        with suppress(OSError):  # The descriptor that listed the folder is gone by now.
+        with suppress(OSError):  # The descriptor that listed the folder is closed by now.
             status = os.fstat(int(name))
             if stat.S_ISSOCK(status.st_mode):
                 with socket.socket(fileno=os.dup(int(name))) as each:
@@ -190,7 +198,7 @@ def open_sockets() -> dict[Any, str]:
 
 
 def described(each: socket.socket) -> str:
-    """The family and the two addresses of a socket, if it has them."""
+    """Return a text with the family of a socket, and its two addresses if it has them."""
     parts = [each.family.name if isinstance(each.family, socket.AddressFamily) else str(each.family)]
     with suppress(OSError):
         parts.append(f"at {each.getsockname()!r}")

@@ -1,12 +1,12 @@
 """
-One direction of a TCP connection, in memory: the effects of the kernels and of the line between them on a stream.
+One direction of a TCP connection in memory, with the effects that kernels and the line between them have on a stream.
 
 ::
 
     write ─▶ [ on its way: latency, bandwidth ] ─▶ [ arrived: cut into pieces ] ─▶ read
               └───────────── at most `capacity` bytes held, together ─────────────┘
 
-Two of them and two `PipeSocket` are a connection.
+Two pipes and two `PipeSocket` are a connection.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = ["CAPACITY", "SEGMENT", "Pipe", "cut_at", "each_byte", "seeded_cuts"]
 
 CAPACITY: Final = 256 * 1024
 """
-Bytes that the kernels hold between two sockets: about as many as Linux gives a new pair on the loopback interface.
+The bytes that kernels hold between two sockets: about as many as Linux allows a new pair on the loopback interface.
 """
 
 SEGMENT: Final = 1460
-"""Bytes that a line of limited bandwidth carries at a time: Ethernet's 1,500 minus the headers of TCP over IPv4."""
+"""The bytes that a line of limited bandwidth carries at a time: Ethernet's 1,500 minus the headers of TCP over IPv4."""
 
 
 def each_byte() -> Iterator[int]:
-    """Cut after every byte."""
+    """Return sizes of pieces that cut after every byte."""
     return repeat(1)
 
 
 def cut_at(*offsets: int) -> list[int]:
-    """Cut at these offsets into the stream, in rising order; after the last, not at all. Raises `ValueError`."""
+    """Return sizes of pieces that cut at these rising offsets of the stream. Raises `ValueError` for other offsets."""
     sizes = [b - a for a, b in pairwise((0, *offsets))]
     if any(size < 1 for size in sizes):
         raise ValueError(f"offsets are above 0 and rise: {offsets!r}")
@@ -48,7 +48,9 @@ def cut_at(*offsets: int) -> list[int]:
 
 
 def seeded_cuts(seed: int | random.Random, most: int = 64) -> Iterator[int]:
-    """Cut into pieces of 1 to `most` bytes, small ones more often; the same `seed` gives the same pieces."""
+    """
+    Return random sizes of pieces from 1 to `most` bytes, small ones more often. The same `seed` gives the same sizes.
+    """
     chosen = seed if isinstance(seed, random.Random) else random.Random(seed)  # noqa: S311 - repeatable, not secret
     while True:
         yield chosen.randint(1, chosen.randint(1, most))
@@ -59,7 +61,7 @@ def _nothing() -> None:
 
 
 class _Mark:
-    """The item after the bytes: the end of the stream, or a reset."""
+    """An item after the bytes: the end of the stream, or a reset."""
 
 
 _END = _Mark()
@@ -68,19 +70,20 @@ _RESET = _Mark()
 
 class Pipe:
     """
-    Bytes from a writer to a reader, in order, and then an end.
+    Carries bytes from a writer to a reader, in order, and then an end.
 
     `clock` is a `Clock` or a reactor. `latency` is in seconds, `bandwidth` in bytes a second (`None`: no limit),
     `capacity` in bytes. `cuts` are the sizes of the pieces that the reader gets, one after the other: a read never
-    crosses a cut, and can stop before it. With `None`, and after the last, it gets all available bytes. See
+    crosses a cut, and can stop before it. With `None`, and after the last size, a read gets all available bytes. See
     `each_byte`, `cut_at` and `seeded_cuts`.
 
-    `on_arrival` is called when there may be bytes to read, and `on_room` when there may be room to write. `on_refused`
-    is called when bytes come to a reader that has gone; with `refuses_ends`, also for the end of the stream.
+    `on_arrival` is called when there are possibly bytes to read, and `on_room` when there is possibly room to write.
+    `on_refused` is called when bytes come to a reader that is gone; with `refuses_ends`, also for the end of the
+    stream.
 
-    It differs from a kernel. There is one capacity instead of a sending and a receiving buffer. Room for one byte is
-    enough to be writable. Small writes wait for nothing (Nagle's algorithm is off). No packet is lost and sent again,
-    so a line that loses packets is simulated as a slow one.
+    It differs from a kernel. There is one capacity instead of a sending and a receiving buffer. It is writable if there
+    is room for one byte. Small writes are not delayed (Nagle's algorithm is off). No packet is lost and sent again, so
+    a line that loses packets is simulated as a slow line.
     """
 
     def __init__(
@@ -120,16 +123,19 @@ class Pipe:
 
     @property
     def held(self) -> int:
-        """How many bytes were written and not read yet."""
+        """The number of bytes that were written and not read yet."""
         return self._held
 
     @property
     def room(self) -> int:
-        """How many bytes can be written now; 0 if the capacity has been made less than what is held."""
+        """The number of bytes that can be written now; 0 if the capacity was made smaller than the held bytes."""
         return max(0, self.capacity - self._held)
 
     def write(self, data: bytes | memoryview) -> int:
-        """Accept as much of `data` as there is room for, and return how much. Raises `BrokenPipeError` after an end."""
+        """
+        Accept as much of `data` as there is room for, and return its number of bytes. Raises `BrokenPipeError` after an
+        end.
+        """
         if self._written:
             raise BrokenPipeError(EPIPE, "the stream has been ended")
         taken = bytes(data[: self.room])
@@ -141,14 +147,16 @@ class Pipe:
         return len(taken)
 
     def end(self) -> None:
-        """The stream ends after the written bytes. Later calls do nothing."""
+        """End the stream after the written bytes. Later calls do nothing."""
         if not self._written:
             self._written = True
             self._send(_END)
             self._move()
 
     def reset(self) -> None:
-        """The stream breaks off: bytes not yet on the line are lost; bytes on it arrive, and then the reset."""
+        """
+        Reset the stream. Bytes that are not yet on the line are lost; bytes on the line arrive, and then the reset.
+        """
         self._written = True
         arrival = self.clock.seconds() + self.latency
         self._free_at = 0.0
@@ -161,14 +169,14 @@ class Pipe:
 
     @property
     def readable(self) -> bool:
-        """Whether there is something to read: bytes, the end, or a reset."""
+        """Whether there are bytes, the end or a reset to read."""
         return bool(self._arrived) or self.ended or self.was_reset
 
     def read(self, most: int) -> bytes:
         """
-        Return up to `most` of the bytes that have arrived, ``b""`` at the end.
+        Return up to `most` of the bytes that have arrived; ``b""`` at the end.
 
-        Raises `BlockingIOError` when there are none now, and `ConnectionResetError` after a reset.
+        Raises `BlockingIOError` if no bytes have arrived, and `ConnectionResetError` after a reset.
         """
         if not self._arrived:
             if self.ended:
@@ -185,7 +193,7 @@ class Pipe:
         return data
 
     def refuse(self) -> bool:
-        """Nobody reads any more: later bytes are dropped. Returns whether some bytes were not read."""
+        """Stop reading: later bytes are dropped. Returns whether some bytes were not read."""
         unread = bool(self._arrived)
         self._refused = True
         self._held -= len(self._arrived)
@@ -196,32 +204,32 @@ class Pipe:
 
     @property
     def next_arrival(self) -> float | None:
-        """When, by the clock, the next item under way arrives; `None` if there is none, or it will never arrive."""
+        """The time on the clock at which the next item arrives; `None` if there is no item, or it will never arrive."""
         return None if self._timer is None or self._stalled else self._flight[0][0]
 
     def cut_into(self, cuts: Iterable[int] | None) -> None:
-        """From here on, cut the stream into pieces of these sizes."""
+        """Cut the rest of the stream into pieces of these sizes; `None`: do not cut it."""
         self._cuts = iter(() if cuts is None else cuts)
         self._piece = 0
 
     def stall(self) -> None:
-        """Nothing arrives until `go_on`. The writer does not notice; it can write until the capacity is used up."""
+        """Let nothing arrive until `go_on`. The writer does not notice: it can write until the capacity is used up."""
         self._stalled = True
 
     def go_on(self) -> None:
-        """Items that were due while the line was stalled arrive now, and all goes on."""
+        """End a stall. Items that were due meanwhile arrive now."""
         self._stalled = False
         self._move()
 
     def cut(self) -> None:
-        """The line is cut: no byte, no end and no reset ever arrives. Neither end notices."""
+        """Cut the line: no byte, no end and no reset arrives any more. Neither end notices."""
         self._cut = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _send(self, item: bytes | _Mark) -> None:
-        """Put one item on its way."""
+        """Put one item on the line."""
         now = self.clock.seconds()
         self._free_at = max(now, self._free_at)
         if self.bandwidth is not None and isinstance(item, bytes):
@@ -229,7 +237,7 @@ class Pipe:
         self._flight.append((self._free_at + self.latency, item))
 
     def _move(self, due: float = 0.0) -> None:
-        """Let due items arrive, and wait for the next."""
+        """Let due items arrive, and wait for the next item."""
         if self._stalled or self._cut:
             return
         due = max(due, self.clock.seconds())
@@ -244,12 +252,12 @@ class Pipe:
             self.on_arrival()
 
     def _is_due(self, at: float) -> None:
-        """Whether `at` has come, even if the clock, whose sums are rounded, is slightly before it."""
+        """Return whether the time `at` has come. The clock can be slightly before it, because its sums are rounded."""
         self._timer = None
         self._move(at)
 
     def _arrive(self, item: bytes | _Mark) -> None:
-        """One item is there."""
+        """Let one item arrive."""
         if isinstance(item, _Mark):
             self.ended = self.ended or item is _END
             self.was_reset = self.was_reset or item is _RESET
@@ -262,7 +270,7 @@ class Pipe:
             self._arrived += item
 
     def _drop(self, item: bytes | _Mark) -> None:
-        """Drop an item that nobody reads: there is room for another."""
+        """Drop an item that is no longer read, which makes room for another."""
         if isinstance(item, bytes):
             self._held -= len(item)
             self.on_room()

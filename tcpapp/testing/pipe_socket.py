@@ -1,4 +1,4 @@
-"""A socket in memory, between two pipes: two such sockets are a connection."""
+"""A socket in memory between two pipes. Two such sockets are a connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class PipeSocket(MemorySocket):
     A socket between two pipes.
 
     As in Linux, it resets the peer if it is closed abruptly, or before it has read all bytes. Later bytes are answered
-    with a reset, and after such a close so is the end of the stream. After a reset was received, nothing can be sent.
+    with a reset, and after such a close the end of the stream is, too. After it has received a reset, it can send
+    nothing.
     """
 
     def __init__(self, incoming: Pipe, outgoing: Pipe) -> None:
@@ -30,12 +31,12 @@ class PipeSocket(MemorySocket):
 
     @property
     def readable(self) -> bool:
-        """Whether `recv` would return something."""
+        """Whether `recv` would not block."""
         return self.incoming.readable
 
     @property
     def writable(self) -> bool:
-        """Whether `send` accepts a byte, or raises because it never will."""
+        """Whether `send` would not block: it would accept a byte, or raise because the stream has ended."""
         return self.outgoing.room > 0 or self.incoming.was_reset
 
     def recv(self, most: int) -> bytes:
@@ -55,7 +56,7 @@ class PipeSocket(MemorySocket):
         self.outgoing.end()
 
     def hang_up(self, *, reset: bool) -> None:
-        """Neither read nor write any more."""
+        """Stop reading and writing. The peer gets an end, or a reset as in the class's description."""
         self.incoming.on_refused = self.outgoing.reset
         if self.incoming.refuse() or reset:
             self.incoming.refuses_ends = True

@@ -1,31 +1,31 @@
 """
 The pytest plugin: fixtures for tests of TCP services, and a leak check after each test.
 
-pytest loads it wherever tcpapp is installed, and it does nothing until it is used. It works with pytest-twisted,
-without it, and beside Hypothesis.
+pytest loads it wherever tcpapp is installed, and it does nothing until it is used. It works with and without
+pytest-twisted, and with Hypothesis.
 
 ==================== =========================================================================================
-fixture              gives
+fixture              value
 ==================== =========================================================================================
 ``clock``            a `twisted.internet.task.Clock`
 ``fake_transport``   a `FakeTransport`, on ``clock``
-``wire``             ``wire(server, client, **options)``: two protocols joined by a `Wire`, on ``clock``
+``wire``             ``wire(server, client, **options)``: connects two protocols by a `Wire`, on ``clock``
 ``simulation``       a `Simulation`; ``--simulation-seed`` and ``--simulation-runs`` choose the seeds
 ``listening``        ``listening(app, endpoint, **options)``: `tcpapp.listen` on a real port, closed after the test
-``connected``        ``connected(listening, app, **options)``: `tcpapp.connect` to it, cut after the test
-``fault_proxy``      ``fault_proxy(server, **options)``: a `FaultProxy` in front of it, stopped after the test
-``tls_certificates`` `Certificates` for ``localhost``, of an authority that lasts for the session
-``leaks``            the `Leaks` of the test, and the check at its end: ``leaks.take(ZeroDivisionError)``
+``connected``        ``connected(server, app, **options)``: `tcpapp.connect` to a server, cut after the test
+``fault_proxy``      ``fault_proxy(server, **options)``: a `FaultProxy` before a server, stopped after the test
+``tls_certificates`` `Certificates` for ``localhost``, the same for the whole session
+``leaks``            the `Leaks` of the test, which are checked at its end: ``leaks.take(ZeroDivisionError)``
 ==================== =========================================================================================
 
-``listening``, ``connected`` and ``fault_proxy`` return Deferreds, and need a running reactor: pytest-twisted's.
+``listening``, ``connected`` and ``fault_proxy`` return Deferreds, and need the running reactor of pytest-twisted.
 
-A test that fails shows how each `Wire` that it used cut its streams, in the section "Captured wire call". The kit's own
-calls are left out of its traceback; ``--full-trace`` shows them.
+When a test fails, the section "Captured wire call" shows how each `Wire` of the test cut its streams. The traceback
+leaves out the kit's own calls; ``--full-trace`` shows them.
 
-The leak check is on for every test with the ini option ``tcpapp_leaks = true``, and for single tests with the marker
-``leaks`` or the fixture; the marker ``no_leaks`` takes a test out. The nearest marker counts. A failed test is not
-checked: it may have failed before it closed what it opened.
+The ini option ``tcpapp_leaks = true`` switches the leak check on for every test. The marker ``leaks`` or the fixture
+switches it on for single tests, and the marker ``no_leaks`` switches it off. The nearest marker counts. A failed test
+is not checked: it has possibly failed before it closed what it opened.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 SET_ASIDE = pytest.StashKey[int]()
-"""How often the existing objects were excluded from garbage collection."""
+"""The number of times that the existing objects were excluded from garbage collection."""
 
 FAILED = pytest.StashKey[bool]()
-"""Whether the test itself has failed: its leaks are then not reported, because it may not have reached its end."""
+"""Whether the test itself has failed. Then its leaks are not reported, because it has possibly not reached its end."""
 
 SET_ASIDE_FOR = 100
-"""Tests between two full collections: cycles of that many tests take no more than a few megabytes."""
+"""Tests between two full collections. Our choice: cycles of that many tests take a few megabytes at most."""
 
 MARKERS = (
     "leaks: the test fails if it leaves a timer, a port, a connection, a socket or a logged error behind (tcpapp)",
@@ -93,12 +93,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """If every test is checked, exclude loaded objects from garbage collection: it runs after each test."""
+    """If every test is checked, exclude the loaded objects from garbage collection, which runs after each test."""
     set_aside(session.config)
 
 
 def set_aside(config: pytest.Config) -> None:
-    """If every test is checked, let the next collection cost only as much as the objects made from now on."""
+    """
+    If every test is checked, exclude the existing objects from garbage collection, so that the next one costs little.
+    """
     if config.getini("tcpapp_leaks"):
         times = config.stash[SET_ASIDE] = config.stash.get(SET_ASIDE, -1) + 1
         if not times % SET_ASIDE_FOR:
@@ -111,12 +113,14 @@ def set_aside(config: pytest.Config) -> None:
 
 
 def installed_reactor() -> Any:
-    """The global reactor, if one is installed; `None` otherwise. It is never installed by this."""
+    """Return the global reactor, or `None` if none is installed. It never installs one."""
     return getattr(sys.modules.get("twisted.internet"), "reactor", None)
 
 
 def waits(config: pytest.Config) -> Callable[[Deferred[Any]], Any] | None:
-    """pytest-twisted's function to wait for a Deferred outside of a test, if that plugin is active."""
+    """
+    Return pytest-twisted's function that waits for a Deferred outside a test; `None` if that plugin is not active.
+    """
     plugin = sys.modules.get("pytest_twisted")
     if plugin is None or not config.pluginmanager.is_registered(plugin):
         return None
@@ -127,8 +131,8 @@ def waits(config: pytest.Config) -> Callable[[Deferred[Any]], Any] | None:
 @pytest.fixture
 def _tcpapp_ending(request: pytest.FixtureRequest) -> Iterator[Ending]:
     """
-    Let the global reactor run, and after the test call the functions in the list that this gives. Raises if there is
-    none.
+    Let the global reactor run. After the test, call the functions in the list that this fixture yields. Raises
+    `UsageError` without a running reactor.
     """
     from twisted.internet.defer import gatherResults
 
@@ -145,7 +149,7 @@ def _tcpapp_ending(request: pytest.FixtureRequest) -> Iterator[Ending]:
 
 
 def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
-    """Start `reactor`, and all that it opens at its start: pytest-twisted starts it when it first has to wait."""
+    """Start `reactor`, and everything that it opens at its start. pytest-twisted starts it at the first wait."""
     from twisted.internet.task import deferLater
 
     wait(deferLater(reactor, 0))
@@ -155,10 +159,7 @@ def start(reactor: Any, wait: Callable[[Deferred[Any]], Any]) -> None:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """
-    Note that a test has failed, and show how the wires in its calls, and in the calls that led to it, cut their
-    streams.
-    """
+    """Note that a test has failed, and show how the wires among the variables of its calls cut their streams."""
     if call.when == "call" and call.excinfo is not None:
         item.stash[FAILED] = True
         for wire in wires(call.excinfo.tb):
@@ -166,7 +167,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def wires(traceback: TracebackType | None) -> list[Wire]:
-    """The wires among the variables of a traceback's calls."""
+    """Return the wires among the variables of the calls of a traceback."""
     module = sys.modules.get("tcpapp.testing.wire")
     found: dict[int, Wire] = {}
     while module is not None and traceback is not None:
@@ -177,7 +178,7 @@ def wires(traceback: TracebackType | None) -> list[Wire]:
 
 
 def is_checked(request: pytest.FixtureRequest) -> bool:
-    """Whether the test is checked for leaks."""
+    """Return whether the test is checked for leaks."""
     for marker in request.node.iter_markers():
         if marker.name in ("leaks", "no_leaks"):
             return bool(marker.name == "leaks")
@@ -186,14 +187,14 @@ def is_checked(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def _tcpapp_leaks(request: pytest.FixtureRequest) -> None:
-    """Request ``leaks`` before the test's own fixtures are made, if the test is checked."""
+    """If the test is checked, request ``leaks`` before the test's own fixtures are made."""
     if is_checked(request):
         request.getfixturevalue("leaks")
 
 
 @pytest.fixture
 def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
-    """Give the `Leaks` of the test, which fails if something is left at its end."""
+    """Give the `Leaks` of the test. The test fails if something is left at its end."""
     from tcpapp.testing.leaks import Leaks
 
     wait = waits(request.config)
@@ -202,7 +203,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[Leaks]:
         start(reactor, wait)
     watched = Leaks(reactor, sockets=reactor is not None)
     yield watched
-    if reactor is None:  # it may have been installed by the test
+    if reactor is None:  # the test has possibly installed one
         watched.reactor = installed_reactor()
     if not is_checked(request) or FAILED in request.node.stash:
         watched.stop()
@@ -245,16 +246,15 @@ def wire(clock: Clock) -> Callable[..., Wire]:
 
 
 def simulations(seeds: Sequence[int]) -> object:
-    """A plugin with the fixture ``simulation``, which runs each test that uses it with each of `seeds`."""
+    """Return a plugin with the fixture ``simulation``, which runs each test that uses it with each of `seeds`."""
 
     class Simulations:
         @pytest.fixture(params=seeds, ids="seed={}".format)
         def simulation(self, request: pytest.FixtureRequest) -> Iterator[Any]:
             """
-            Give a `Simulation` with the seed that ``--simulation-seed`` chose, or with ``--simulation-runs`` seeds from
-            it.
+            Give a `Simulation` with the seed of ``--simulation-seed``, or with ``--simulation-runs`` seeds from it on.
 
-            Failures in it that nobody noticed fail the test at its end.
+            Failures in the simulation that no code handled fail the test at its end.
             """
             from tcpapp.testing.simulation import Simulation
 
@@ -272,7 +272,9 @@ def simulations(seeds: Sequence[int]) -> object:
 
 @pytest.fixture
 def listening(_tcpapp_ending: Ending) -> Callable[..., Deferred[Listening]]:
-    """Give ``listening(app, endpoint=ANY_PORT, **options)``, like `tcpapp.listen`; after the test, all of it is cut."""
+    """
+    Give ``listening(app, endpoint=ANY_PORT, **options)``, which calls `tcpapp.listen`. After the test, all is cut.
+    """
     import tcpapp
 
     def keep(server: Listening) -> Listening:
@@ -288,7 +290,8 @@ def listening(_tcpapp_ending: Ending) -> Callable[..., Deferred[Listening]]:
 @pytest.fixture
 def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[Connection]]:
     """
-    Give ``connected(server, app=None, **options)``, like `tcpapp.connect`, to a `Listening`, an endpoint, or a string.
+    Give ``connected(server, app=None, **options)``, which calls `tcpapp.connect`. `server` is a `Listening`, an
+    endpoint or an endpoint string.
 
     The connection is cut after the test.
     """
@@ -312,7 +315,8 @@ def connected(_tcpapp_ending: Ending) -> Callable[..., Deferred[Connection]]:
 @pytest.fixture
 def fault_proxy(_tcpapp_ending: Ending) -> Callable[..., Deferred[FaultProxy]]:
     """
-    Give ``fault_proxy(server, **options)``: a started `FaultProxy` to what ``connected`` accepts; it is stopped after.
+    Give ``fault_proxy(server, **options)``, which starts a `FaultProxy`. `server` is as for ``connected``. After the
+    test, the proxy is stopped.
     """
     import tcpapp
     from tcpapp.testing.faultproxy import FaultProxy, endpoint_of
@@ -328,7 +332,7 @@ def fault_proxy(_tcpapp_ending: Ending) -> Callable[..., Deferred[FaultProxy]]:
 
 @pytest.fixture(scope="session")
 def tls_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Give the `Certificates` of a server called ``localhost``, 127.0.0.1 and ::1, in files of their own."""
+    """Give the `Certificates` of a server for ``localhost``, 127.0.0.1 and ::1, in a temporary folder."""
     from tcpapp.testing.certificates import Certificates
 
     return Certificates(tmp_path_factory.mktemp("certificates"))

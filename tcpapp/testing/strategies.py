@@ -1,8 +1,8 @@
 """
-Hypothesis strategies for tests of streams: messages, streams of them, cuts, and schedules of network events.
+Hypothesis strategies for tests of streams: messages, streams, cuts, and schedules of network events.
 
-Every strategy shrinks towards the simplest: fewer and shorter messages, fewer cuts, fewer events. They need Hypothesis
-(``pip install 'tcpapp[testing]'``), and so does `tcpapp.testing.oracles`.
+Every strategy shrinks towards fewer and shorter messages, fewer cuts, fewer events. This module and
+`tcpapp.testing.oracles` need Hypothesis (``pip install 'tcpapp[testing]'``).
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ __all__ = [
 ]
 
 MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd\xff\xfe"
-"""Bytes with a meaning in one framing or another; only random bytes would rarely contain them."""
+"""Bytes that have a meaning in some framing. Random bytes alone would rarely contain them."""
 
 LONGEST = 30
-"""The default for the most bytes of a drawn message: enough to be cut within header, body and end."""
+"""The most bytes of a drawn message by default: enough for cuts within header, body and end."""
 
 # Network events -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Deliver:
-    """The peer's bytes arrive, as one chunk."""
+    """Bytes of the peer arrive as one chunk."""
 
     data: bytes
 
 
 @dataclass(frozen=True)
 class HalfClose:
-    """The peer closes its writing side (FIN) and goes on reading."""
+    """The peer closes its writing side (FIN), and continues to read."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Leave:
 
 @dataclass(frozen=True)
 class Reset:
-    """The connection is reset: what is under way is lost."""
+    """The connection is reset: bytes under way are lost."""
 
 
 @dataclass(frozen=True)
 class Stall:
-    """The peer accepts no more bytes, until `Read`."""
+    """The peer accepts no more bytes until `Read`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Advance:
-    """Time goes by, in seconds."""
+    """Time passes: this many `seconds`."""
 
     seconds: float
 
@@ -96,7 +96,7 @@ Event = Deliver | HalfClose | Leave | Reset | Abort | Stall | Read | Advance
 
 
 def sendable(framing: Framing, message: bytes) -> bool:
-    """Whether `framing` can send `message`."""
+    """Return whether `framing` can send `message`."""
     try:
         framing.frame(message)
     except UnsendableMessage:
@@ -105,7 +105,9 @@ def sendable(framing: Framing, message: bytes) -> bool:
 
 
 def messages(framing: Framing, longest: int = LONGEST) -> st.SearchStrategy[bytes]:
-    """Messages that `framing` can send, of at most `longest` bytes if its messages vary."""
+    """
+    Return a strategy of messages that `framing` can send. If their length varies, they have at most `longest` bytes.
+    """
     least, most = 0, min(longest, framing.max)
     if isinstance(framing, Fixed):
         least = most = framing.size
@@ -124,9 +126,9 @@ def messages(framing: Framing, longest: int = LONGEST) -> st.SearchStrategy[byte
 @st.composite
 def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[bytes] | None = None) -> bytes:
     """
-    Any bytes of a peer: whole frames, beginnings of frames, and bytes that are no frame.
+    Draw any bytes of a peer: whole frames, beginnings of frames, and bytes that are no frame.
 
-    `one` gives the messages of the whole frames; `None`: `messages` of this framing.
+    `one` is the strategy for the messages of whole frames; `None` is `messages` of this framing.
     """
     whole = (messages(framing) if one is None else one).map(framing.frame)
     begun = st.builds(lambda frame, size: frame[:size], whole, st.integers(0, LONGEST))
@@ -136,7 +138,10 @@ def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[bytes] | N
 
 @st.composite
 def cuts(draw: st.DrawFn, stream: bytes, most: int = 8) -> list[bytes]:
-    """`stream` in chunks, cut at no more than `most` places; joined they are the stream. Some can be empty."""
+    """
+    Draw chunks of `stream`, which is cut at no more than `most` places. Joined, the chunks are the stream; some can be
+    empty.
+    """
     places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=most)))
     return [stream[first:last] for first, last in pairwise([0, *places, len(stream)])]
 
@@ -150,10 +155,10 @@ def schedules(
     others: Collection[Event] = (Stall(), Read()),
 ) -> list[Event]:
     """
-    A whole connection, seen from the network: `stream` arrives in chunks, and something ends it, at any moment.
+    Draw the network events of a whole connection: `stream` arrives in chunks, and the connection ends at any moment.
 
-    Between the chunks time passes, up to `seconds` at once, and `others` happen. It ends with `Leave`, `Reset` or
-    `Abort`, with or without a `HalfClose` before, and may not have delivered all bytes.
+    Between the chunks, time passes (at most `seconds` at once) and `others` happen. The schedule ends with `Leave`,
+    `Reset` or `Abort`, with or without a `HalfClose` before that, possibly before all bytes are delivered.
     """
     data: Any = draw(stream) if isinstance(stream, st.SearchStrategy) else stream
     waits = st.builds(Advance, st.floats(0, seconds) | st.sampled_from([0.0, 1.0, 10.0, 60.0]))

@@ -1,4 +1,4 @@
-"""A transport for unit tests: the protocol has one end, and the test drives the other."""
+"""A transport for unit tests: the protocol has one end, and the test drives the other end."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ from tcpapp.testing.transport_peer import PeerSocket
 __all__ = ["MOST_TURNS", "FakeTransport", "NeverSettles"]
 
 MOST_TURNS: Final = 10_000
-"""Turns at one moment before `FakeTransport.turn` gives up: Twisted's `FileSender` sends 160 MB in them."""
+"""The most turns at one moment before `FakeTransport.turn` gives up. Twisted's `FileSender` sends 160 MB in them."""
 
 
 class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  # Twisted's bases name flags as bool and int
     """
-    A `StringTransport` that behaves as a TCP connection. Tests with a `StringTransport` only change the import.
+    A `StringTransport` that behaves like a TCP connection. A test that uses a `StringTransport` only changes the
+    import.
 
-    By default the peer reads at once: written bytes are in `value()` when ``write`` returns. As over a socket, they
-    leave only in a later turn. If the connection is cut in the same turn, by ``abortConnection`` or by an exception out
-    of the protocol, the bytes are lost. They move from `value()`, which has the delivered bytes, to `dropped`. A later
+    By default the peer reads at once: written bytes are in `value()` when ``write`` returns. As with a socket, they are
+    sent only in a later turn. If the connection is cut in the same turn, by ``abortConnection`` or by an exception of
+    the protocol, the bytes are lost. They move from `value()`, which has the delivered bytes, to `dropped`. A later
     turn begins with `turn`, with each call of a method of the peer, and when time passes on `clock`.
 
     A peer that does not read (``peer_reads=False``, or `stall`) lets the buffer fill. Producers are paused over
     ``bufferSize`` and resumed when all bytes are taken, and ``loseConnection`` waits for that. `take` and `go_on` let
-    that peer read.
+    the peer read.
 
-    The test decides what the protocol receives: `receive`, `half_close`, `reset`, `lose`. Everything that a reactor
-    would do in a later turn waits for `turn` (or for the given `clock`). This is the ``connectionLost`` after
+    The test decides what the protocol receives, by `receive`, `half_close`, `reset` and `lose`. Everything that a
+    reactor would do in a later turn waits for `turn` (or for the given `clock`). This is the ``connectionLost`` after
     ``loseConnection`` and ``abortConnection``, the end of ``loseWriteConnection``, bytes held back by
     ``pauseProducing``, and the second and later calls of a pull producer.
 
-    Give it the `protocol`, or `connect` one; without one, the end is not reported. `clock` is its ``reactor``; by
-    default it has its own `Clock`. With ``tls=True`` it begins in the state after `startTLS`.
+    Give it the `protocol`, or call `connect`. Without a protocol, the end is not reported. `clock` is its ``reactor``;
+    by default it has its own `Clock`. With ``tls=True`` it begins in the state after `startTLS`.
 
-    It differs from a `StringTransport`, and behaves as the real transport. ``resumeProducing`` after the end does
-    nothing (`lenient` is accepted, and has no effect), nor does ``unregisterProducer`` without a producer. A pull
-    producer is asked when it registers, and in later turns. A lost connection drops written bytes. Text is refused.
+    Where a `StringTransport` differs from a real transport, it behaves like the real one. ``resumeProducing`` after the
+    end does nothing (`lenient` is accepted, and has no effect), and neither does ``unregisterProducer`` without a
+    producer. A pull producer is asked when it registers, and in later turns. A lost connection drops written bytes.
+    Text is refused.
 
-    It differs from a socket. With a peer that reads at once, no push producer is ever paused (a socket pauses it over
-    ``bufferSize`` bytes in one turn). ``disconnecting`` and ``disconnected`` are true from ``abortConnection`` on, as
-    in a `StringTransport`. TLS is a flag, and the bytes stay plain.
+    It differs from a socket in three points. With a peer that reads at once, no push producer is ever paused (a socket
+    pauses it over ``bufferSize`` bytes in one turn). ``disconnecting`` and ``disconnected`` are true from
+    ``abortConnection`` on, as in a `StringTransport`. TLS is only a flag, and the bytes stay plain.
     """
 
     reactor: Any
@@ -96,69 +98,72 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
             protocol.makeConnection(self)
 
     def connect(self, protocol: IProtocol) -> None:
-        """Become the transport of `protocol`, and tell it that the connection is made."""
+        """Become the transport of `protocol`, and call its ``makeConnection``."""
         self.protocol = protocol
         protocol.makeConnection(self)
 
-    # Results for the test. `value()` has the delivered bytes, and `dropped` the bytes that were written and lost.
+    # Results for the test. `value()` returns the delivered bytes, and `dropped` has the bytes that were written and
+    # lost.
 
     @property
     def unsent(self) -> int:
-        """How many bytes were written and not taken by the peer yet."""
+        """The number of bytes that were written and that the peer has not taken yet."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
     @property
     def unread(self) -> int:
-        """How many bytes the peer has sent and the protocol has not been given yet, because it paused reading."""
+        """The number of bytes that the peer has sent and the protocol has not received, because it paused reading."""
         return len(self._peer_socket.incoming)
 
     @property
     def finished(self) -> bool:
-        """Whether the peer has been told that nothing more will come: we closed, or half-closed."""
+        """Whether our stream to the peer has ended: the protocol closed, half-closed or aborted."""
         return self._peer_socket.finished
 
     @property
     def was_abrupt(self) -> bool:
-        """Whether the peer has been told so by a reset."""
+        """Whether our stream to the peer has ended by a reset."""
         return self._peer_socket.hung_up_with_reset
 
     @property
     def streaming(self) -> bool | None:  # type: ignore[override] # it follows from the producer
-        """Whether the producer, if there is one, is a push producer."""
+        """Whether the producer is a push producer; `None` without a producer."""
         return None if self.producer is None else bool(self.streamingProducer)
 
-    # The peer's actions.
+    # Actions of the peer.
 
     def receive(self, data: bytes) -> None:
-        """The peer sends `data`: it is delivered now, or, while reading is paused, once it is resumed."""
+        """Let the peer send `data`. It is delivered now, or when the protocol resumes reading."""
         self._peer_socket.incoming += data
         self._read()
 
     def half_close(self) -> None:
-        """The peer closes its writing side, after what it has sent."""
+        """Let the peer close its writing side, after the bytes that it has sent."""
         self._peer_socket.ended = True
         self._read()
 
     def reset(self) -> None:
-        """The peer resets the connection. A transport that neither reads nor writes does not notice."""
+        """Let the peer reset the connection. A transport that neither reads nor writes does not notice."""
         self._peer_socket.was_reset = True
         self._read()
         self.wake()
 
     def stall(self) -> None:
-        """From now on the peer reads nothing."""
+        """Let the peer read nothing from now on."""
         self._flushed()
         self._peer_socket.allowed = 0
 
     def go_on(self) -> None:
-        """The peer reads all waiting bytes, and from now on at once."""
+        """Let the peer read all waiting bytes, and from now on read at once."""
         self._peer_socket.allowed = inf
         self._flush()
         self.wake()
         self._flushed()
 
     def take(self, most: int | None = None) -> bytes:
-        """The peer reads up to `most` of the waiting bytes (`None`: all), and returns them. `value` has them too."""
+        """
+        Let the peer read up to `most` of the waiting bytes (`None`: all), and return them. `value()` has them, too.
+        """
         before = self.io.tell()
         allowed = self._peer_socket.allowed
         self._peer_socket.allowed = self.unsent if most is None else most
@@ -169,16 +174,16 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         return self.io.getvalue()[before:]
 
     def lose(self, reason: BaseException | None = None) -> None:
-        """The connection is lost, now, for this reason (`None`: `ConnectionDone`)."""
+        """Lose the connection now, for this `reason` (`None`: `ConnectionDone`)."""
         self._flushed()
         self.connectionLost(Failure(ConnectionDone() if reason is None else reason))
 
     def turn(self) -> None:
         """
-        Do the work of a reactor's next turns, until there is nothing left to do at this moment.
+        Do the work of the reactor's next turns, until no work is left at this moment.
 
         Raises `NeverSettles` after `MOST_TURNS`: with a peer that reads at once, a pull producer without an end never
-        comes to rest. With a peer that does not (``peer_reads=False``), it is asked once for each `take`.
+        comes to rest. With ``peer_reads=False``, such a producer is asked once for each `take`.
         """
         __tracebackhide__ = True
         self._turns = 0
@@ -199,39 +204,39 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
             )
         super()._turn()
 
-    # Calls of the protocol that differ from those of BufferedTransport.
+    # Methods for the protocol that differ from those of BufferedTransport.
 
     @override
     def getHost(self) -> Any:
-        """Our address; ``hostAddr`` can be set."""
+        """Return the address of our side, ``hostAddr``, which can be set."""
         return StringTransport.getHost(self)
 
     @override
     def getPeer(self) -> Any:
-        """The peer's address; ``peerAddr`` can be set."""
+        """Return the address of the peer, ``peerAddr``, which can be set."""
         return StringTransport.getPeer(self)
 
     @override
     def pauseProducing(self) -> None:
-        """Deliver nothing until `resumeProducing`."""
+        """Deliver no bytes until `resumeProducing`."""
         self.producerState = "paused"
         super().pauseProducing()
 
     @override
     def resumeProducing(self) -> None:
-        """Deliver again, from the next turn on; after ``loseConnection`` it does nothing."""
+        """Deliver again from the next turn on. Does nothing after ``loseConnection``."""
         self.producerState = "producing"
         super().resumeProducing()
 
     @override
     def stopProducing(self) -> None:
-        """Close the connection, like `loseConnection`."""
+        """Close the connection, as `loseConnection` does."""
         self.producerState = "stopped"
         super().stopProducing()
 
     @override
     def abortConnection(self) -> None:
-        """Cut the connection; unsent bytes, and those written in this turn, are lost: they are in `dropped`."""
+        """Cut the connection. Unsent bytes and the bytes written in this turn are lost: they are in `dropped`."""
         self._drop()
         super().abortConnection()
         self.aborted = True
@@ -240,13 +245,13 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
 
     @override
     def connectionLost(self, reason: Failure) -> None:
-        """The single end; bytes that have not left until now are in `dropped`."""
+        """End the connection. Bytes that are not sent until now are in `dropped`."""
         self._drop()
         super().connectionLost(reason)
 
     @override
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        """Note that the protocol asked for TLS: `secure` is true, `tls_context` is `ctx`."""
+        """Note that the protocol asked for TLS: `secure` becomes true, and `tls_context` is `ctx`."""
         self.tls_context = ctx
         self._be_secure()
 
@@ -256,7 +261,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         alsoProvides(self, ISSLTransport)
 
     def _keep(self, taken: bytes) -> None:
-        """The peer has read these; `clear` makes a new ``io``, so it is looked up each time."""
+        """Note bytes that the peer has read. `clear` makes a new ``io``, so it is looked up each time."""
         self.io.write(taken)
         now = self.reactor.seconds()
         if now != self._fresh_since:
@@ -264,23 +269,23 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
         self._fresh += len(taken)
 
     def _flushed(self) -> None:
-        """A turn is over: the bytes that the peer has read have left for good."""
+        """Note the end of a turn: the bytes that the peer has read are sent, and can no longer be lost."""
         self._fresh = 0
 
     def _drop(self) -> None:
-        """The connection ends: take back the bytes written in this turn. Later calls do nothing."""
+        """Take back the bytes that were written in this turn, because the connection ends. Later calls do nothing."""
         if self._ended:
             return
         self._ended = True
         value = self.io.getvalue()
-        # If `clear` was called between, fewer bytes were written than are fresh.
+        # If `clear` was called meanwhile, `value` has fewer bytes than were written in this turn.
         delivered = max(0, len(value) - self._fresh)
         self.dropped = b"".join([value[delivered:], self.dataBuffer[self.offset :], *self._tempDataBuffer])
         self.io.seek(delivered)
         self.io.truncate()
 
     def wake(self) -> None:
-        """Written bytes go to a peer that reads at once; everything else waits for a turn."""
+        """Give written bytes to a peer that reads at once. All other work waits for a turn."""
         if self._flushing:
             return
         if self._peer_socket.allowed == inf and self.unsent and not self._peer_socket.was_reset:
@@ -296,17 +301,17 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
     @property
     @override
     def _can_write(self) -> bool:
-        """A peer that accepts nothing gets nothing, except for an end."""
+        """Return whether the peer accepts bytes. A peer that accepts none still gets an end."""
         return self._writes and (self._memory.writable or not self.unsent)
 
     @override
     def _isSendBufferFull(self) -> bool:
-        """A peer that reads at once fills no buffer."""
+        """Return whether a push producer must be paused: never for a peer that reads at once."""
         return self._peer_socket.allowed != inf and bool(super()._isSendBufferFull())
 
     @override
     def _postLoseConnection(self) -> Any:
-        """All is sent; the end comes in a turn of its own, because the protocol can be inside ``write`` here."""
+        """Close in a turn of its own when all is sent, because the protocol can be inside ``write`` here."""
         if self._flushing:
             self._writes = True
             return None
@@ -314,7 +319,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
 
     @override
     def _closeWriteConnection(self) -> None:
-        """As above, for half of it."""
+        """Half-close in a turn of its own when all is sent, for the same reason."""
         if self._flushing:
             self._writes = True
             self._writeDisconnected = False
@@ -322,7 +327,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
             super()._closeWriteConnection()
 
     def _flush(self) -> None:
-        """Let the peer read as much as it allows; nothing once the connection is cut."""
+        """Let the peer read as much as it accepts. Does nothing after the connection was cut."""
         self._flushing = True
         try:
             while self.unsent and self._can_write and not self.aborted:
@@ -331,7 +336,7 @@ class FakeTransport(BufferedTransport, StringTransport):  # type: ignore[misc]  
             self._flushing = False
 
     def _read(self) -> None:
-        """Deliver the received bytes, a turn for each piece."""
+        """Deliver the received bytes, one piece in each turn."""
         self._flushed()
         while self._can_read:
             self._handle(self.doRead, reading=True)

@@ -1,4 +1,4 @@
-"""The socket whose other end is a test."""
+"""A socket whose other end is the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PeerSocket"]
 
 
 class PeerSocket(MemorySocket):
-    """A socket whose other end is the test: it accepts `allowed` bytes, and sends what the test gives it."""
+    """A socket whose other end is the test. The test accepts `allowed` bytes, and gives the bytes to receive."""
 
     def __init__(self, keep: Callable[[bytes], object], allowed: float) -> None:
         super().__init__()
@@ -53,10 +53,10 @@ class PeerSocket(MemorySocket):
         return len(taken)
 
     def shut_down(self) -> None:
-        """Tell the test that no more bytes come."""
+        """Note for the test that no more bytes come."""
         self.finished = True
 
     def hang_up(self, *, reset: bool) -> None:
-        """Tell the test how it ended: with a reset, too, if some bytes were not read."""
+        """Note for the test how the connection ended. It is a reset, too, if some bytes were not read."""
         self.finished = True
         self.hung_up_with_reset = reset or bool(self.incoming)

@@ -1,5 +1,5 @@
 """
-Two protocols, connected in memory, with all faults of the line between them.
+Two protocols that are connected in memory, with the faults of a line between them.
 
 ::
 
@@ -7,7 +7,8 @@ Two protocols, connected in memory, with all faults of the line between them.
     wire.client.transport.write(b"hello\\r\\n")
     wire.flush()
 
-Time is a `Clock`: nothing happens until `Wire.flush` or `Wire.advance`, and then in the same order each time.
+Time is a `Clock`. Nothing happens until `Wire.flush` or `Wire.advance`, and then events have the same order in each
+run.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["MOST_TURNS", "NeverSettles", "Wire"]
 
 MOST_TURNS: Final = 100_000
-"""Turns that the two ends can take, together, before `Wire.flush` gives up: 128 KiB in each carries 12 GiB."""
+"""The most turns of both ends together before `Wire.flush` gives up. With 128 KiB in each turn they carry 12 GiB."""
 
 CHUNKS: Final = 200
-"""The last chunks of each direction that are kept, for the output of a failed test: some screens of them."""
+"""The last chunks of each direction that are kept for the output of a failed test: a few screens."""
 
 SHOWN: Final = 40
-"""Bytes of a chunk that are shown: enough for a frame's head."""
+"""The most bytes of a chunk that are shown: enough for the header of a frame."""
 
 SERVER: Final = IPv4Address("TCP", "10.0.0.1", 7007)
 CLIENT: Final = IPv4Address("TCP", "10.0.0.2", 50000)
@@ -56,7 +57,7 @@ class _End(BufferedTransport):
 
     @override
     def later(self, call: Callable[[], None]) -> IDelayedCall:
-        """Make `call` in a later turn, and count it."""
+        """Schedule `call` for a later turn, and count the turn."""
 
         def turn() -> None:
             __tracebackhide__ = True
@@ -67,7 +68,7 @@ class _End(BufferedTransport):
 
 
 class WirePipe(Pipe):
-    """One direction of a wire, which remembers the last `chunks` of its reader, and their number."""
+    """One direction of a wire. It remembers the last `chunks` that were read, and the number of all chunks."""
 
     def __init__(self, clock: Clock, **options: Any) -> None:
         super().__init__(clock, **options)
@@ -84,7 +85,7 @@ class WirePipe(Pipe):
         return chunk
 
     def told(self) -> str:
-        """How many chunks were read, and the last of them."""
+        """Return a text with the number of chunks that were read, and the last of them."""
         left_out = "… " if self.chunks_read > len(self.chunks) else ""
         chunks = [repr(each[:SHOWN]) + ("…" if len(each) > SHOWN else "") for each in self.chunks]
         return f"{self.chunks_read} chunk{'s' * (self.chunks_read != 1)}: {left_out}{' '.join(chunks)}".rstrip(": ")
@@ -92,22 +93,25 @@ class WirePipe(Pipe):
 
 class Wire:
     """
-    `server` and `client`, any two Twisted protocols, connected by a line of the test's choice.
+    Connects `server` and `client`, two Twisted protocols of any kind, by a line in memory.
 
-    They are connected when this returns, the server first. With `tls`, the contexts of server and client, they begin
-    the handshake, with `twisted.protocols.tls` and real certificates. `latency` (seconds), `bandwidth` (bytes a second;
-    `None`: no limit) and `capacity` (bytes in the kernels' buffers) hold for each direction. So do `cuts`: how the
-    stream is cut into the pieces for ``dataReceived`` (see `tcpapp.testing.pipe`); a function is called for each
-    direction. `to_server` and `to_client` are the directions, each a `Pipe`, for settings that differ; their `chunks`
-    are the last that were read. Under TLS the encrypted stream is cut. `told` says how the streams were cut. With the
-    pytest plugin, a failed test shows this for each wire among the variables of its calls.
+    The constructor calls ``makeConnection`` of both, the server first.
 
-    `server_transport` and `client_transport` are the transports; with TLS, the transports below it.
+    - `tls`: the TLS contexts of server and client, for real TLS by `twisted.protocols.tls`. Both begin the handshake.
+    - `latency` (seconds), `bandwidth` (bytes a second; `None`: no limit), `capacity` (bytes in the kernels' buffers):
+      for each direction.
+    - `cuts`: the sizes of the pieces for ``dataReceived`` in each direction (see `tcpapp.testing.pipe`). If it is a
+      function, it is called for each direction, and returns the sizes. Under TLS the encrypted stream is cut.
 
-    It differs from sockets as `BufferedTransport` and `Pipe` do. Also, connecting cannot fail. Whatever the addresses,
-    it is a TCP connection (over a UNIX socket, an abort looks like an orderly end, and a write to a closed peer fails
-    at once). Over TLS a *pull* producer is driven by Twisted's cooperator, which is on the global reactor and not on
-    `clock`.
+    `to_server` and `to_client` are the two directions. Each is a `Pipe`, for settings that differ, and its `chunks` are
+    the last chunks that were read. `told` returns a text that says how the streams were cut. With the pytest plugin, a
+    failed test shows this text for each wire among the variables of its calls.
+
+    `server_transport` and `client_transport` are the transports. With TLS, they are the transports below TLS.
+
+    It differs from sockets as `BufferedTransport` and `Pipe` do. Also, connecting cannot fail. It is a TCP connection,
+    whatever the addresses (over a UNIX socket, an abort looks like a clean end, and a write to a closed peer fails at
+    once). Over TLS, Twisted's cooperator drives a *pull* producer, on the global reactor and not on `clock`.
     """
 
     def __init__(
@@ -160,7 +164,7 @@ class Wire:
         return wrapped(contexts[0], self.server, client=False), wrapped(contexts[1], self.client, client=True)
 
     def told(self) -> str:
-        """How the streams were cut: the chunks that each end received."""
+        """Return how the streams were cut: the chunks that each end received."""
         ends = (("server", self.server, self.to_server), ("client", self.client, self.to_client))
         return "\n".join([f"to the {who}, {type(end).__name__}: {pipe.told()}" for who, end, pipe in ends])
 
@@ -168,10 +172,10 @@ class Wire:
 
     def flush(self) -> None:
         """
-        Let everything under way arrive, with all its effects.
+        Let all bytes under way arrive, with all their effects.
 
-        The clock is advanced as far as `latency` and `bandwidth` need, and no further; timers that are due by then run.
-        Raises `NeverSettles`.
+        The clock advances as far as `latency` and `bandwidth` need, and no further. Timers that are due by then run.
+        Raises `NeverSettles` if the two ends never come to rest.
         """
         __tracebackhide__ = True
         self._turns = 0
@@ -180,7 +184,7 @@ class Wire:
             self.clock.advance(max(0.0, min(arrivals) - self.clock.seconds()))
 
     def advance(self, seconds: float) -> None:
-        """Let this much time pass. Arriving bytes are answered, and the answers arrive, each at its time."""
+        """Let `seconds` pass. Bytes arrive and are answered, and the answers arrive, each at its time."""
         __tracebackhide__ = True
         end = self.clock.seconds() + seconds
         self._turns = 0
@@ -198,31 +202,33 @@ class Wire:
     # Faults of the line. For one direction alone, use `to_server` or `to_client`.
 
     def stall(self) -> None:
-        """Nothing arrives at either end until `go_on`."""
+        """Let nothing arrive at either end until `go_on`."""
         self.to_server.stall()
         self.to_client.stall()
 
     def go_on(self) -> None:
-        """Items that were due while the line was stalled arrive now."""
+        """End a stall. Items that were due meanwhile arrive now."""
         self.to_server.go_on()
         self.to_client.go_on()
 
     def cut(self) -> None:
-        """The line is cut: nothing ever arrives any more, and neither end notices."""
+        """Cut the line: nothing arrives any more, and neither end notices."""
         self.to_server.cut()
         self.to_client.cut()
 
     def reset(self) -> None:
-        """The network resets the connection: both ends get the reset, after the bytes sent to them."""
+        """Reset the connection from the network. Both ends get the reset after the bytes that were sent to them."""
         self.to_server.reset()
         self.to_client.reset()
 
     def half_close(self, who: Literal["server", "client"]) -> None:
-        """Close that end's writing side, after its written bytes. Not over TLS, which has no half-close."""
+        """
+        Close the writing side of one end after its written bytes. It cannot be used over TLS, which has no half-close.
+        """
         (self.server_transport if who == "server" else self.client_transport).loseWriteConnection()
 
     def close(self) -> None:
-        """Both ends lose the connection, now, with `ConnectionLost`: nothing of it is left on the clock."""
+        """End the connection at both ends now, with `ConnectionLost`. No timer is left on the clock."""
         self.cut()
         for end in (self.server_transport, self.client_transport):
             end.connectionLost(Failure(ConnectionLost()))

@@ -1,19 +1,19 @@
 """
-The contract of a stream transport, as checks for any pair of connected transports.
+The contract of a stream transport: checks for any pair of connected transports.
 
-Twisted's sockets keep it, over TCP, UNIX and TLS, and so do the transports of this kit; the `Carrier` has flags for the
-differences. Each check is a coroutine function that takes a carrier. It raises `Broken` if the promise in its docstring
-is not kept. It waits only through the carrier: with a `Clock` it is done when ``ensureDeferred`` returns; with a
-reactor, that gives a Deferred. Under pytest::
+Twisted's sockets keep the contract over TCP, UNIX and TLS, and so do the transports of this kit. The `Carrier` has
+flags for their differences. Each check is a coroutine function that takes a carrier. It raises `Broken` if the promise
+in its docstring is not kept. It waits only through the carrier. With a `Clock` it is done when ``ensureDeferred``
+returns; with a reactor, ``ensureDeferred`` returns a Deferred to wait for. Under pytest::
 
     @pytest.mark.parametrize("check", CHECKS, ids=name_of)
     @pytest_twisted.ensureDeferred
     async def test_my_transport(check):
         await hold(MyCarrier(), check)
 
-Under trial: ``return ensureDeferred(hold(MyCarrier(), check))``. `differential` tries random programs, which must have
+Under trial: ``return ensureDeferred(hold(MyCarrier(), check))``. `differential` runs random programs, which must have
 the same effects on two carriers. `sockets` has the carrier of real connections, and `fakes` has the carriers without a
-network. In the checks of errors the protocol raises `Planted`, which Twisted logs; the test takes it from the log.
+network. In the checks of errors the protocol raises `Planted`. Twisted logs it, and the test must take it from the log.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 CHECKS: tuple[Check, ...] = (*FLOW, *CLOSING)
-"""All checks."""
+"""All checks of the contract."""
 
 
 def name_of(check: Check) -> str:
@@ -46,13 +46,15 @@ def name_of(check: Check) -> str:
 
 
 def applies(carrier: Carrier, check: Check) -> bool:
-    """Whether this carrier has the features that the check needs, such as `half_close`."""
+    """Return whether this carrier has the features that the check needs, such as `half_close`."""
     needs: tuple[str, ...] = getattr(check, "needs", ())
     return all(getattr(carrier, each) for each in needs)
 
 
 async def hold(carrier: Carrier, check: Check) -> None:
-    """Run `check` on `carrier`, if it `applies`, and close the connections. Raises `Broken`."""
+    """
+    Run `check` on `carrier`, if it `applies`, and close the connections. Raises `Broken` if a promise is not kept.
+    """
     if applies(carrier, check):
         try:
             await check(carrier)

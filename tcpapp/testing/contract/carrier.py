@@ -1,4 +1,4 @@
-"""The base of the contract's checks: the two ends that take notes, and the carrier that connects them."""
+"""The base of the contract's checks: the two ends, which note their calls, and the carrier that connects them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Broken(AssertionError):
 
 
 class Planted(Exception):
-    """An error that a protocol raises in a check. Twisted logs it."""
+    """An error that a protocol raises for a check. Twisted logs it."""
 
 
 def same(what: str, expected: object, actual: object) -> None:
-    """Raise `Broken` unless the two are equal."""
+    """Raise `Broken` unless `expected` and `actual` are equal."""
     if expected != actual:
         raise Broken(f"{what}: expected {expected!r:.200}, found {actual!r:.200}")
 
 
 class End(Protocol):
-    """One end of the connection: it notes all calls in `notes`, and keeps the received `data`."""
+    """One end of the connection. It notes all calls in `notes`, and keeps the received bytes in `data`."""
 
     transport: Any
 
@@ -42,7 +42,7 @@ class End(Protocol):
 
     @contextmanager
     def calling(self) -> Iterator[Any]:
-        """The transport, for calls inside which the protocol must not be called."""
+        """Give the transport for calls inside which the protocol must not be called."""
         before, self.busy = self.busy, True
         try:
             yield self.transport
@@ -50,15 +50,15 @@ class End(Protocol):
             self.busy = before
 
     def told(self, note: str) -> None:
-        """Note a call, and whether it came inside another call."""
+        """Note a call of the protocol, and whether it came inside another call."""
         self.notes.append(f"{note} inside a call" if self.busy else note)
 
     def connectionMade(self) -> None:
-        """It is connected."""
+        """Note that it is connected."""
         self.told("made")
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came; consecutive chunks are noted once."""
+        """Keep received bytes, and note them; consecutive chunks are noted once."""
         self.data += data
         if self.notes[-1] != "data":
             self.told("data")
@@ -66,21 +66,21 @@ class End(Protocol):
             raise Planted(bytes(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
+        """Note that the connection is lost, and the reason."""
         self.reason = reason
         self.told(f"lost: {type(reason.value).__name__}")
 
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseableEnd(End):
-    """An end that knows half-close."""
+    """An end that supports half-close."""
 
     def readConnectionLost(self) -> None:
-        """The peer sends no more."""
+        """Note that the peer has closed its side."""
         self.told("read lost")
 
     def writeConnectionLost(self) -> None:
-        """We send no more."""
+        """Note that our side is closed."""
         self.told("write lost")
 
 
@@ -94,11 +94,11 @@ class Piecewise:
         self.notes: list[str] = []
 
     def pauseProducing(self) -> None:
-        """Wait."""
+        """Note that it must pause."""
         self.notes.append("pause")
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Note the call, and write the next piece."""
         self.notes.append("resume")
         if self.pieces:
             self.transport.write(self.pieces.pop(0))
@@ -106,34 +106,34 @@ class Piecewise:
             self.transport.unregisterProducer()
 
     def stopProducing(self) -> None:
-        """It is over."""
+        """Note that it must stop."""
         self.notes.append("stop")
 
 
 class Carrier:
     """
-    Connects two ends, and lets time pass. Each kind of transport has a subclass, with flags for missing features.
+    Connects two ends, and lets time pass. Each kind of transport has a subclass, with flags for its features.
 
-    `half_close`: it can close one direction, as TCP and UNIX sockets can and TLS cannot.
+    `half_close`: one direction can be closed, as with TCP and UNIX sockets. With TLS it cannot.
 
-    `resets`: an abort reaches the peer as `ConnectionLost`. Over a UNIX socket it looks like an orderly end.
+    `resets`: an abort reaches the peer as `ConnectionLost`. Over a UNIX socket it looks like a clean end.
 
-    `drops_late_writes`: bytes written after ``loseConnection`` are dropped, as in TLS; TCP sends them.
+    `drops_late_writes`: bytes written after ``loseConnection`` are dropped, as with TLS. TCP sends them.
 
-    `waits_for_idle_producer`: ``loseConnection`` waits for every producer, as in TLS; TCP does not wait for a push
+    `waits_for_idle_producer`: ``loseConnection`` waits for every producer, as with TLS. TCP does not wait for a push
     producer that is not paused.
 
     `pulls`: pull producers work. Over TLS they need the global reactor, so with a `Clock` they do not.
 
-    `tcp_options`: ``setTcpNoDelay`` and ``setTcpKeepAlive`` have an effect. On a UNIX socket they have none.
+    `tcp_options`: ``setTcpNoDelay`` and ``setTcpKeepAlive`` have an effect. On a UNIX socket they have no effect.
 
-    `flushes_on_close`: bytes that a producer writes in the turn in which it unregisters, after ``loseConnection``,
-    are sent. Twisted's TLS gathers small writes for a turn, and drops these.
+    `flushes_on_close`: bytes that a producer writes after ``loseConnection``, in the turn in which it unregisters, are
+    sent. Twisted's TLS gathers small writes for a turn, and drops these bytes.
 
-    `direct`: each end's peer is the other's host. Through a proxy, it is the proxy's.
+    `direct`: ``getPeer`` of each end is ``getHost`` of the other end. Through a proxy it is the proxy's address.
 
-    `reports_causes`: the reason is `ConnectionAborted` after our own abort, and an error of the protocol is the reason;
-    TLS makes `ConnectionLost` of both.
+    `reports_causes`: the reason is `ConnectionAborted` after our own abort, and the error itself after an error of the
+    protocol. With TLS both are `ConnectionLost`.
     """
 
     half_close = True
@@ -147,19 +147,19 @@ class Carrier:
     direct = True
 
     async def connect(self, server: End, client: End) -> None:
-        """Connect them, and return when both are connected and can talk."""
+        """Connect the two ends, and return when both are connected and can send."""
         raise NotImplementedError
 
     async def turn(self) -> None:
-        """Let some time pass, so that everything under way arrives; with a reactor, a few turns of it."""
+        """Let some time pass, so that bytes under way arrive. With a reactor, these are a few turns."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Close all that was opened."""
+        """Close everything that was opened."""
         raise NotImplementedError
 
     async def until(self, predicate: Callable[[], object], what: str) -> None:
-        """Let time pass until `predicate` is true. Raises `Broken` after 2,000 turns."""
+        """Let time pass until `predicate` returns true. Raises `Broken`, which names `what`, after 2,000 turns."""
         for _ in range(2000):
             if predicate():
                 return
@@ -171,7 +171,7 @@ class Carrier:
         await self.until(lambda: all(each.reason for each in ends), "connectionLost")
 
     async def pair(self, kind: type[End] = End) -> tuple[End, End]:
-        """Return a client's end and a server's, connected."""
+        """Return the client's and the server's end of a new connection."""
         client, server = kind(), kind()
         await self.connect(server, client)
         return client, server
@@ -182,7 +182,7 @@ _C = TypeVar("_C", bound=Check)
 
 
 def needs(*what: str) -> Callable[[_C], _C]:
-    """Mark a check as one for carriers that have all of these features."""
+    """Mark a check as a check only for carriers that have all of these features."""
 
     def marked(check: _C) -> _C:
         check.needs = what  # type: ignore[attr-defined] # functions take attributes

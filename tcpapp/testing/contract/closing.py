@@ -11,11 +11,11 @@ from tcpapp.testing.contract.carrier import Broken, Carrier, End, HalfCloseableE
 __all__ = ["CLOSING"]
 
 BIG: Final = b"x" * 1_000_000
-"""More than is sent in one turn, whatever the kernel's buffers."""
+"""More bytes than are sent in one turn, whatever the kernel's buffers."""
 
 
 def _reason(end: End, *expected: type[BaseException]) -> None:
-    """Raise `Broken` unless this end was told, once and as the last call, that it was lost for this reason."""
+    """Raise `Broken` unless ``connectionLost`` came once, as the last call, and with this reason."""
     if end.reason is None or not end.reason.check(*expected):
         raise Broken(f"the reason: expected {expected}, found {end.reason!r}")
     same("number of connectionLost calls", 1, sum(each.startswith("lost") for each in end.notes))
@@ -23,7 +23,10 @@ def _reason(end: End, *expected: type[BaseException]) -> None:
 
 
 async def lose_connection_flushes(carrier: Carrier) -> None:
-    """All written bytes arrive before the end; both ends get `ConnectionDone`, not inside the call."""
+    """
+    All written bytes arrive before the end. Both ends get `ConnectionDone`, and not inside the call of
+    ``loseConnection``.
+    """
     client, server = await carrier.pair()
     with client.calling() as transport:
         transport.write(BIG)
@@ -37,7 +40,7 @@ async def lose_connection_flushes(carrier: Carrier) -> None:
 
 
 async def writes_after_lose_connection(carrier: Carrier) -> None:
-    """TCP sends them, unless it is lost; TLS drops them."""
+    """Bytes written after ``loseConnection`` are sent over TCP, and dropped over TLS."""
     client, server = await carrier.pair()
     client.transport.write(b"before")
     client.transport.loseConnection()
@@ -47,7 +50,9 @@ async def writes_after_lose_connection(carrier: Carrier) -> None:
 
 
 async def writes_to_a_lost_connection_are_dropped(carrier: Carrier) -> None:
-    """They raise nothing; a producer that registers is stopped; the calls that end a connection do nothing."""
+    """
+    Writes to a lost connection raise nothing. A new producer is stopped. Calls that end the connection do nothing.
+    """
     client, server = await carrier.pair()
     transport = client.transport
     transport.loseConnection()
@@ -63,7 +68,7 @@ async def writes_to_a_lost_connection_are_dropped(carrier: Carrier) -> None:
 
 @needs("pulls", "flushes_on_close")
 async def lose_connection_waits_for_a_pull_producer(carrier: Carrier) -> None:
-    """It goes on until it unregisters."""
+    """``loseConnection`` waits until a pull producer unregisters."""
     client, server = await carrier.pair()
     client.transport.registerProducer(Piecewise(client.transport, b"a", b"b", b"c"), False)
     client.transport.loseConnection()
@@ -73,7 +78,7 @@ async def lose_connection_waits_for_a_pull_producer(carrier: Carrier) -> None:
 
 
 async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
-    """It is resumed, writes the rest, and unregisters; then the connection is closed."""
+    """A paused push producer is resumed, writes the rest, and unregisters. Then the connection is closed."""
     client, server = await carrier.pair()
     producer = Piecewise(client.transport, b"last")
     client.transport.registerProducer(producer, True)
@@ -88,7 +93,7 @@ async def lose_connection_waits_for_a_paused_producer(carrier: Carrier) -> None:
 
 
 async def lose_connection_and_an_idle_producer(carrier: Carrier) -> None:
-    """TCP does not wait for a push producer that is not paused, whatever the docs say, and stops it; TLS waits."""
+    """TCP does not wait for a push producer that is not paused (whatever the docs say), and stops it. TLS waits."""
     client, server = await carrier.pair()
     producer = Piecewise(client.transport)
     client.transport.registerProducer(producer, True)
@@ -105,7 +110,7 @@ async def lose_connection_and_an_idle_producer(carrier: Carrier) -> None:
 
 
 async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
-    """A protocol without half-close gets `ConnectionDone`; its producer is stopped."""
+    """When the peer closes, a protocol without half-close gets `ConnectionDone`, and its producer is stopped."""
     client, server = await carrier.pair()
     producer = Piecewise(client.transport)
     client.transport.registerProducer(producer, True)
@@ -121,7 +126,7 @@ async def a_close_by_the_peer_ends_it(carrier: Carrier) -> None:
 
 
 async def abort_cuts(carrier: Carrier) -> None:
-    """`ConnectionAborted` comes once, in a later turn; unsent bytes are lost."""
+    """After an abort, `ConnectionAborted` comes once, in a later turn. Unsent bytes are lost."""
     client, server = await carrier.pair()
     server.transport.pauseProducing()
     with client.calling() as transport:
@@ -140,10 +145,7 @@ async def abort_cuts(carrier: Carrier) -> None:
 
 @needs("half_close")
 async def half_close_by_either(carrier: Carrier) -> None:
-    """
-    The end that closes its writing side can still receive; the end that has received all can still send; then it
-    closes.
-    """
+    """An end that has closed its writing side can still receive. The other end can still send, and then close."""
     for first in (0, 1):
         ends = await carrier.pair(HalfCloseableEnd)
         asks, answers = ends[first], ends[1 - first]
@@ -166,7 +168,7 @@ async def half_close_by_either(carrier: Carrier) -> None:
 
 @needs("half_close")
 async def lose_connection_after_half_close(carrier: Carrier) -> None:
-    """It ends with `ConnectionDone`: inside the call, which is Twisted's only exception to the rule."""
+    """`ConnectionDone` comes inside the call of ``loseConnection``, which is Twisted's only exception to the rule."""
     client, server = await carrier.pair(HalfCloseableEnd)
     client.transport.loseWriteConnection()
     await carrier.until(lambda: "write lost" in client.notes, "writeConnectionLost")
@@ -180,7 +182,7 @@ async def lose_connection_after_half_close(carrier: Carrier) -> None:
 
 @needs("half_close")
 async def half_close_ends_a_protocol_without_it(carrier: Carrier) -> None:
-    """The peer without half-close gets `ConnectionDone`."""
+    """When one end half-closes, a protocol without half-close at the other end gets `ConnectionDone`."""
     client, server = await carrier.pair()
     client.transport.write(b"question")
     client.transport.loseWriteConnection()
@@ -190,7 +192,7 @@ async def half_close_ends_a_protocol_without_it(carrier: Carrier) -> None:
 
 
 async def an_error_of_the_protocol_ends_it(carrier: Carrier) -> None:
-    """An exception of `dataReceived` is the reason, told once; the peer is told the end."""
+    """An exception that `dataReceived` raises is the reason, which comes once. The peer gets the end."""
     client, server = await carrier.pair()
     server.fails = True
     client.transport.write(b"x")
@@ -200,7 +202,7 @@ async def an_error_of_the_protocol_ends_it(carrier: Carrier) -> None:
 
 
 async def closing_inside_data_received(carrier: Carrier) -> None:
-    """`connectionLost` comes after `dataReceived` has returned, and bytes written there arrive."""
+    """`connectionLost` comes after `dataReceived` has returned, and bytes written inside it arrive."""
     client, server = await carrier.pair()
     received = server.dataReceived
 
@@ -210,7 +212,7 @@ async def closing_inside_data_received(carrier: Carrier) -> None:
             transport.write(b"answer")
             transport.loseConnection()
 
-    server.dataReceived = answer_and_close  # type: ignore[method-assign] # this one server's
+    server.dataReceived = answer_and_close  # type: ignore[method-assign] # of this server only
     client.transport.write(b"question")
     await carrier.lost(client, server)
     same("the answer", b"answer", bytes(client.data))

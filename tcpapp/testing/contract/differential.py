@@ -1,9 +1,9 @@
 """
-The same random program on two kinds of transports: each end must see the same on both.
+Differential tests: the same random program runs on two kinds of transports, and each end must see the same on both.
 
-The checks of the contract test what is known to matter; a program finds unknown differences. It is drawn from a seed,
-step by step: one end writes, pauses, resumes, half-closes, closes, aborts, registers or unregisters a producer, or
-prepares one of these for the next ``dataReceived``. After each step both carriers come to rest, and the calls of both
+The checks of the contract test known rules; a random program finds unknown differences. It is drawn from a seed, step
+by step: one end writes, pauses, resumes, half-closes, closes, aborts, registers or unregisters a producer, or prepares
+one of these actions for the next ``dataReceived``. After each step both carriers come to rest, and the calls of both
 ends are compared.
 """
 
@@ -18,13 +18,15 @@ from tcpapp.testing.contract.carrier import Broken, Carrier, HalfCloseableEnd
 __all__ = ["Step", "compare", "program"]
 
 STEPS: Final = 12
-"""Steps of a program: enough to bring a connection into any state, and to check it there."""
+"""The steps of a program: enough to bring a connection into any state, and to check it there."""
 
 SMALL: Final = 100
-"""The most bytes of a write that arrives in one piece over any carrier, and fits into every buffer."""
+"""The most bytes of a small write, which arrives in one piece over any carrier, and fits into every buffer."""
 
 LARGE: Final = 100_000
-"""Bytes of a write that pauses a producer: over Twisted's ``bufferSize``, and below the capacity of the kernels."""
+"""
+The bytes of a large write, which pauses a producer: over Twisted's ``bufferSize``, and below the kernels' capacity.
+"""
 
 CALLS: Final = (
     *["write"] * 6,
@@ -44,11 +46,13 @@ REACTIONS: Final = ("write", "write", "pause", "half-close", "close", "abort")
 
 
 LAST_TURNS: Final = 3
-"""Turns in which late or repeated calls would come."""
+"""The turns at the end in which late or repeated calls would come."""
 
 
 class Step(NamedTuple):
-    """One step of a program: the end, its action, and the number of bytes; `later` inside its next ``dataReceived``."""
+    """
+    One step of a program: the end, its action, and the number of bytes. `later`: inside its next ``dataReceived``.
+    """
 
     end: str
     call: str
@@ -57,10 +61,13 @@ class Step(NamedTuple):
 
 
 def program(seed: int, steps: int = STEPS, *, half_close: bool = True) -> list[Step]:
-    """The program of a seed: the same in every run. `half_close` says whether it can close one direction alone."""
+    """
+    Return the program of a seed, which is the same in every run. `half_close` says whether it can close one direction
+    alone.
+    """
     chance = Random(f"program {seed}")  # noqa: S311 - repeatable, not secret
     drawn: list[Step] = []
-    holding = dict.fromkeys(("client", "server"), False)  # whether another action than reading waits for the next bytes
+    holding = dict.fromkeys(("client", "server"), False)  # whether an action waits for the next bytes
     while len(drawn) < steps:
         end, later = chance.choice(tuple(holding)), chance.random() < 0.2
         call = chance.choice(REACTIONS if later else CALLS)
@@ -74,7 +81,7 @@ def program(seed: int, steps: int = STEPS, *, half_close: bool = True) -> list[S
 
 
 class Actor(HalfCloseableEnd):
-    """An end that does steps, and notes them; later steps are done when bytes come."""
+    """An end that does steps and notes them. Prepared steps are done when bytes come."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,18 +89,18 @@ class Actor(HalfCloseableEnd):
         self.written = 0
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came: do the prepared steps."""
+        """Keep received bytes, and do the prepared steps."""
         super().dataReceived(data)
         if self.reactions:
             self.do(self.reactions.pop(0))
 
     def do(self, step: Step) -> None:
-        """Do the step now; an exception is noted."""
+        """Do the step now. An exception is noted."""
         call: Callable[[Any], object] = getattr(self, f"_{step.call.replace(' ', '_').replace('-', '_')}")
         try:
             with self.calling():
                 call(step)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+        except Exception as error:  # noqa: BLE001 - any exception must be the same on both
             self.notes.append(f"{step.call} raised {type(error).__name__}")
 
     def _write(self, step: Step) -> None:
@@ -110,7 +117,7 @@ class Actor(HalfCloseableEnd):
         self.transport.resumeProducing()
 
     def _half_close(self, _: Step) -> None:
-        if self.reason is None:  # for a lost connection, Twisted's own gives the reactor an invalid descriptor
+        if self.reason is None:  # on a lost connection, Twisted's transport gives the reactor an invalid descriptor
             self.transport.loseWriteConnection()
 
     def _close(self, _: Step) -> None:
@@ -125,18 +132,18 @@ class Actor(HalfCloseableEnd):
     def _stop_producing(self, _: Step) -> None:
         self.transport.unregisterProducer()
 
-    # A push producer without bytes of its own to send.
+    # The methods of a push producer without bytes of its own.
 
     def pauseProducing(self) -> None:
-        """Noted: we must stop sending for now."""
+        """Note that it must pause."""
         self.notes.append("producer paused")
 
     def resumeProducing(self) -> None:
-        """Noted: we can go on."""
+        """Note that it can resume."""
         self.notes.append("producer resumed")
 
     def stopProducing(self) -> None:
-        """Noted: it is over."""
+        """Note that it must stop."""
         self.notes.append("producer stopped")
 
 
@@ -148,13 +155,13 @@ class Scene:
         self.ends = {"client": Actor(), "server": Actor()}
 
     async def open(self) -> None:
-        """Connect them; their writes must not wait for earlier writes (Nagle's algorithm)."""
+        """Connect the actors, without Nagle's algorithm, so that no write waits for an earlier one."""
         await self.carrier.connect(self.ends["server"], self.ends["client"])
         for actor in self.ends.values():
             actor.transport.setTcpNoDelay(True)
 
     def do(self, step: Step) -> None:
-        """Do a step, or prepare it."""
+        """Do a step, or prepare it for the next ``dataReceived``."""
         actor = self.ends[step.end]
         if step.later:
             actor.reactions.append(step)
@@ -169,10 +176,12 @@ class Scene:
 
 async def compare(carrier: Carrier, reference: Carrier, steps: list[Step]) -> None:
     """
-    Run the program on both carriers, and close the connections. Raises `Broken` at the first step that differs.
+    Run the program on both carriers, and close the connections. Raises `Broken` at the first step with different
+    results.
 
-    `reference` is a carrier that comes to rest in one turn, as those without a network do. `carrier` gets a turn, and
-    then up to 2,000 more until its ends have seen the same. In a few more turns at the end nothing must come any more.
+    `reference` must be a carrier that comes to rest in one turn, such as a carrier without a network. `carrier` gets a
+    turn, and then up to 2,000 more until its ends have seen the same. In a few more turns at the end nothing must come
+    any more.
     """
     one, other = Scene(reference), Scene(carrier)
     try:
@@ -193,7 +202,7 @@ async def compare(carrier: Carrier, reference: Carrier, steps: list[Step]) -> No
 
 
 async def _agree(one: Scene, other: Scene, done: list[Step]) -> None:
-    try:  # on a busy machine, the reference can have seen more by now than after its turn
+    try:  # on a busy machine, the reference has possibly seen more by now than after its turn
         await other.carrier.until(lambda: other.seen == one.seen, "the same")
     except Broken:
         raise Broken(f"after {done}:\nexpected {_shown(one.seen)}\n   found {_shown(other.seen)}") from None

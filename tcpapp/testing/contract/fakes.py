@@ -1,4 +1,4 @@
-"""Carriers without a network: the contract's checks run on `Wire` and `FakeTransport`."""
+"""Carriers without a network, for the contract's checks of `Wire` and `FakeTransport`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FakeTransports", "Wires"]
 
 
 class Wires(Carrier):
-    """Connects two ends by a `Wire` with these options. `turn` lets 10 ms pass."""
+    """Connects two ends by a `Wire` with these `options`. `turn` lets 10 ms pass."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options
@@ -26,7 +26,7 @@ class Wires(Carrier):
             self.reports_causes = False
 
     async def connect(self, server: End, client: End) -> None:
-        """Connect them; over TLS, shake hands."""
+        """Connect the ends. Over TLS, finish the handshake."""
         wire = Wire(server, client, **self._options)
         self._wires.append(wire)
         wire.flush()
@@ -45,9 +45,9 @@ class Wires(Carrier):
 
 class FakeTransports(Carrier):
     """
-    Gives each end a `FakeTransport`, and is the peer of both: bytes that one peer reads, the other sends.
+    Gives each end a `FakeTransport`, and is the peer of both: it sends the bytes from one to the other.
 
-    Each peer reads 64 KiB a turn, and at most 256 KiB ahead of the protocol at the other end.
+    Each peer reads 64 KiB in a turn, and at most 256 KiB ahead of the protocol at the other end.
     """
 
     piece = 65536
@@ -57,7 +57,7 @@ class FakeTransports(Carrier):
         self._pairs: list[tuple[FakeTransport, FakeTransport]] = []
 
     async def connect(self, server: End, client: End) -> None:
-        """Give each end a transport, with the other's address as its peer's."""
+        """Give each end a transport, whose peer is the address of the other end."""
         one = FakeTransport(peer_reads=False)
         host, peer = one.getHost(), one.getPeer()
         server_transport = FakeTransport(host, peer, peer_reads=False)
@@ -67,11 +67,11 @@ class FakeTransports(Carrier):
         client_transport.connect(client)
 
     async def turn(self) -> None:
-        """Carry a piece each way, and then the end, if it has come to that."""
+        """Carry a piece in each direction, and then the end of the stream, if there is no more to carry."""
         for sender, receiver in self._pairs:
             sender.turn()
             if not receiver.connected and sender.take(self.ahead):
-                sender.reset()  # as a kernel answers bytes that nobody reads
+                sender.reset()  # as a kernel answers bytes for a closed socket
             elif receiver.unread < self.ahead:
                 receiver.receive(sender.take(self.piece))
             if sender.finished and not sender.aborted:
@@ -81,7 +81,7 @@ class FakeTransports(Carrier):
             receiver.turn()
 
     async def close(self) -> None:
-        """Lose every connection that is not lost yet."""
+        """Lose all connections that are still open."""
         for transport, _ in self._pairs:
             transport.lose()
         self._pairs.clear()

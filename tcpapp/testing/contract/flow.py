@@ -1,4 +1,4 @@
-"""The contract while the connection is open: delivery, backpressure, addresses."""
+"""The contract of an open connection: delivery, backpressure, addresses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tcpapp.testing.contract.carrier import Broken, Carrier, Piecewise, needs, s
 __all__ = ["FLOW"]
 
 MOST_IN_KERNELS: Final = 64 * 1024 * 1024
-"""Bytes. No kernel buffers so much for one connection: Linux's limits are 6 MiB and 4 MiB."""
+"""More bytes than any kernel buffers for one connection: Linux's limits are 6 MiB and 4 MiB."""
 
 
 async def delivers_in_order(carrier: Carrier) -> None:
-    """Written bytes arrive whole and in order, both ways at once, by `write` and `writeSequence`."""
+    """Bytes written by `write` and `writeSequence` arrive whole and in order, in both directions at once."""
     ends = await carrier.pair()
     pieces = [bytes([65 + i % 26]) * size for i, size in enumerate((1, 10, 1000, 100_000, 7))]
     for each in ends:
@@ -28,7 +28,7 @@ async def delivers_in_order(carrier: Carrier) -> None:
 
 
 async def delivers_nothing_inside_write(carrier: Carrier) -> None:
-    """A protocol is never called inside `write`, even if the peer answers at once."""
+    """The protocol is never called inside `write`, even if the peer answers at once."""
     client, server = await carrier.pair()
     for count in range(3):
         with client.calling() as transport, server.calling():
@@ -52,7 +52,9 @@ async def refuses_text(carrier: Carrier) -> None:
 
 
 async def pauses_a_push_producer(carrier: Carrier) -> None:
-    """Over `bufferSize` it is paused, inside `write`; when all has gone it is resumed, and not inside a call."""
+    """
+    A push producer is paused over `bufferSize`, inside `write`. When all is sent it is resumed, and not inside a call.
+    """
     client, server = await carrier.pair()
     producer = Piecewise(client.transport, b"next")
     client.transport.registerProducer(producer, True)
@@ -65,7 +67,7 @@ async def pauses_a_push_producer(carrier: Carrier) -> None:
 
 @needs("pulls")
 async def asks_a_pull_producer_again(carrier: Carrier) -> None:
-    """It is resumed each time all has gone, and never paused."""
+    """A pull producer is resumed each time all is sent, and is never paused."""
     client, server = await carrier.pair()
     producer = Piecewise(client.transport, b"a", b"b", b"c")
     client.transport.registerProducer(producer, False)
@@ -75,7 +77,7 @@ async def asks_a_pull_producer_again(carrier: Carrier) -> None:
 
 
 async def a_slow_reader_holds_the_writer(carrier: Carrier) -> None:
-    """While the peer does not read, the producer is paused at some point and stays so; then all bytes arrive."""
+    """While the peer does not read, the producer is paused at some point and stays paused. Later all bytes arrive."""
     client, server = await carrier.pair()
     server.transport.pauseProducing()
     piece = b"x" * 300_000
@@ -95,7 +97,7 @@ async def a_slow_reader_holds_the_writer(carrier: Carrier) -> None:
 
 
 async def one_producer_at_a_time(carrier: Carrier) -> None:
-    """A second registration raises `RuntimeError`; after `unregisterProducer` another is possible."""
+    """A second registration raises `RuntimeError`. After `unregisterProducer` another producer can register."""
     client, _ = await carrier.pair()
     client.transport.registerProducer(Piecewise(client.transport), True)
     try:
@@ -110,9 +112,7 @@ async def one_producer_at_a_time(carrier: Carrier) -> None:
 
 
 async def pauses_reading(carrier: Carrier) -> None:
-    """
-    Between `pauseProducing` and `resumeProducing` nothing is delivered, nor inside either call, and nothing is lost.
-    """
+    """Between `pauseProducing` and `resumeProducing`, and inside these calls, nothing is delivered. Nothing is lost."""
     client, server = await carrier.pair()
     server.transport.pauseProducing()
     client.transport.write(b"hello")
@@ -127,7 +127,7 @@ async def pauses_reading(carrier: Carrier) -> None:
 
 @needs("direct")
 async def the_ends_know_each_other(carrier: Carrier) -> None:
-    """Each end's peer is the other's host."""
+    """``getPeer`` of each end is ``getHost`` of the other end."""
     client, server = await carrier.pair()
     same("the client's peer", server.transport.getHost(), client.transport.getPeer())
     same("the server's peer", client.transport.getHost(), server.transport.getPeer())
@@ -135,7 +135,7 @@ async def the_ends_know_each_other(carrier: Carrier) -> None:
 
 @needs("tcp_options")
 async def keeps_tcp_options(carrier: Carrier) -> None:
-    """A set option can be read back."""
+    """A TCP option that was set can be read back."""
     client, _ = await carrier.pair()
     for enabled in (True, False):
         client.transport.setTcpNoDelay(enabled)

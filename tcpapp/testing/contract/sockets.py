@@ -1,4 +1,4 @@
-"""The carrier of the contract's checks for real transports: any endpoints of a reactor."""
+"""The carrier of the contract's checks for real transports, by any endpoints of a reactor."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["Sockets"]
 
 TURN = 0.002
-"""Seconds of the reactor's time in a turn of `Sockets`: a few turns of a busy reactor."""
+"""Seconds in a turn of `Sockets`: a few turns of a busy reactor."""
 
 
 class Sockets(Carrier):
     """
-    Connects two ends through `reactor`, by endpoints: `listen`, and the endpoint that `connect` makes of the open port.
+    Connects two ends through `reactor`, by the endpoint `listen`, and the endpoint that `connect` returns for the open
+    port.
 
-    ``tls=True`` and ``unix=True`` set the flags that differ there.
+    ``tls=True`` and ``unix=True`` set the flags of TLS and of UNIX sockets.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Sockets(Carrier):
         self.resets = self.tcp_options = not unix
 
     async def connect(self, server: End, client: End) -> None:
-        """Listen, connect, and stop listening; a byte each way ends the handshake of TLS."""
+        """Listen, connect, and stop listening. Over TLS, a byte in each direction finishes the handshake."""
         factory: Any = Factory()
         factory.noisy = False
         factory.buildProtocol = lambda _address: server

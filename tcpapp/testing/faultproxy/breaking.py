@@ -1,4 +1,4 @@
-"""The stages that lose bytes, and then end the connection."""
+"""Stages that drop bytes, and then end the connection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ __all__ = ["LimitData", "ResetPeer", "Timeout"]
 
 class Timeout(Stage):
     """
-    Bytes are dropped; ``timeout`` seconds after the toxic was added to the connection, it is closed. With 0, it is not.
+    Drops all bytes. ``timeout`` seconds after the toxic was added to the connection, the connection is closed; with 0,
+    it is not.
 
-    The end of the stream, or a reset, passes at once. When removed, it closes the connection, as Toxiproxy's does: a
-    stream with a hole in it must not go on.
+    The end of the stream and a reset pass at once. When the toxic is removed, it closes the connection, as in
+    Toxiproxy: a stream that lacks bytes must not continue.
     """
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
@@ -30,22 +31,26 @@ class Timeout(Stage):
 
     @override
     def start(self) -> None:
+        """Count ``timeout`` seconds from now."""
         timeout: float = self._attributes["timeout"]
         if timeout:
             self._after(max(0.0, self._started + timeout - self._clock.seconds()), self._close)
 
     @override
     def take(self, item: Item) -> None:
+        """Drop bytes, and pass on marks."""
         if isinstance(item, Mark):
             self.give(item)
 
     @override
     def changed(self) -> None:
+        """Count the new ``timeout`` from the same start."""
         self._cancel()
         self.start()
 
     @override
     def release(self) -> None:
+        """Close the connection, because the toxic is removed."""
         super().release()
         self._close()
 
@@ -55,9 +60,10 @@ class Timeout(Stage):
 
 class ResetPeer(Stage):
     """
-    The first item, bytes or the end, triggers it: ``timeout`` seconds later the connection is reset.
+    Resets the connection ``timeout`` seconds after the first item, which can be bytes or the end.
 
-    That item is dropped, and so are all later ones. When removed after the trigger, it resets the connection at once.
+    The first item and all later items are dropped. When the toxic is removed after the first item, it resets the
+    connection at once.
     """
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
@@ -66,23 +72,26 @@ class ResetPeer(Stage):
 
     @override
     def take(self, item: Item) -> None:
+        """Drop an item. The first one starts the timeout."""
         if self._set_off is None:
             self._set_off = self._clock.seconds()
             self._arm()
 
     @override
     def changed(self) -> None:
+        """Count the new ``timeout`` from the first item."""
         self._cancel()
         self._arm()
 
     @override
     def release(self) -> None:
+        """Reset the connection, if the first item has come."""
         super().release()
         if self._set_off is not None:
             self._reset()
 
     def _arm(self) -> None:
-        """Reset at the given time, if it was triggered."""
+        """Schedule the reset, if the first item has come."""
         if self._set_off is None:
             return
         wait = self._set_off + self._attributes["timeout"] - self._clock.seconds()
@@ -96,7 +105,7 @@ class ResetPeer(Stage):
 
 
 class LimitData(Stage):
-    """The first ``bytes`` bytes pass; with the last of them the connection is closed, and the rest is dropped."""
+    """Passes the first ``bytes`` bytes, then closes the connection. The other bytes are dropped."""
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
         super().__init__(clock, attributes, chance)
@@ -104,6 +113,7 @@ class LimitData(Stage):
 
     @override
     def take(self, item: Item) -> None:
+        """Pass on bytes up to the limit, then close; drop all later items."""
         if isinstance(item, Mark):
             self.give(item)
             return

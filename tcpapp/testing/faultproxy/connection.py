@@ -1,13 +1,13 @@
 """
-A connection through the proxy: a side towards the client, one towards the server, and a stream each way between them.
+A connection through the proxy: a side towards the client, a side towards the server, and a stream in each direction.
 
 ::
 
     client ──▶ Side ─▶ upstream:   toxics ─▶ gate ─▶ Side ──▶ server
     client ◀── Side ◀─ downstream: gate ◀─ toxics ◀─ Side ◀── server
 
-A stream that holds more than its bound pauses its source. The gate holds what the transport of its target does not
-accept. So a peer that does not read makes the other one wait, as without a proxy.
+A stream that holds more than its bound pauses its source. The gate holds the bytes that the transport of its target
+does not accept. So a peer that does not read makes the other peer wait, as without a proxy.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BOTH: Final = STREAMS["both"]
 
 class ProxiedConnection:
     """
-    A connection through a proxy; its `number` counts from 1, in the order in which clients came.
+    A connection through a proxy. Its `number` counts from 1, in the order in which clients came.
 
     `client` is the client's address.
     """
@@ -68,35 +68,35 @@ class ProxiedConnection:
 
     @property
     def bytes_upstream(self) -> int:
-        """Bytes that were passed on to the server."""
+        """The number of bytes that were passed on to the server."""
         return self._streams["upstream"].passed
 
     @property
     def bytes_downstream(self) -> int:
-        """Bytes that were passed on to the client."""
+        """The number of bytes that were passed on to the client."""
         return self._streams["downstream"].passed
 
     @property
     def held(self) -> int:
-        """Bytes that came and were not passed on yet, of both streams."""
+        """The number of bytes that came and were not passed on yet, of both streams."""
         return sum(each.pipe.held for each in self._streams.values())
 
     # Called by a test.
 
     def reset(self) -> None:
-        """Reset it on both sides, once all passed-on bytes are sent; bytes held by a toxic are lost."""
+        """Reset both sides when all passed-on bytes are sent. Bytes that a toxic holds are lost."""
         if self._finish():
             self._plan.counters.reset += 1
             self._reset()
 
     def close(self) -> None:
-        """Close it on both sides, once all passed-on bytes are sent; bytes held by a toxic are lost."""
+        """Close both sides when all passed-on bytes are sent. Bytes that a toxic holds are lost."""
         if self._finish():
             self._plan.counters.cut += 1
             self._close()
 
     def cut(self) -> Deferred[None]:
-        """Reset it on both sides, now; unsent bytes are lost. Fires when both sockets are closed."""
+        """Reset both sides now; unsent bytes are lost. Fires when both sockets are closed."""
         if self._finish():
             self._plan.counters.cut += 1
         gone = self._gone.wait()
@@ -106,7 +106,7 @@ class ProxiedConnection:
     # Toxics.
 
     def apply(self, toxic: Toxic) -> None:
-        """Activate `toxic` here, with its current attributes, if it is for this connection."""
+        """Activate `toxic` with its current attributes, if it affects this connection."""
         hit = self._chance(toxic, "toxicity").random() < toxic.toxicity
         for name in toxic.streams:
             if self._joined and not self._finished:
@@ -125,16 +125,16 @@ class ProxiedConnection:
             stream.pipe.insert(toxic.number, make(self._plan.clock, toxic.attributes, self._chance(toxic, name)))
 
     def withdraw(self, toxic: Toxic) -> None:
-        """Deactivate `toxic` here."""
+        """Deactivate `toxic` on this connection."""
         for each in self._streams.values():
             if each.pipe.stage(toxic.number) is not None:
                 each.pipe.remove(toxic.number)
 
     def _chance(self, toxic: Toxic, what: str) -> Random:
-        # a text seeds through SHA-512, the same in every process
-        return Random(f"{self._plan.seed}/{self.number}/{toxic.number}/{what}")  # noqa: S311  # to be repeated
+        # a text is hashed by SHA-512, so the seed is the same in every process
+        return Random(f"{self._plan.seed}/{self.number}/{toxic.number}/{what}")  # noqa: S311 # repeatable, not secret
 
-    # Connecting: the client is not read until the server is there.
+    # Connecting: the client is not read until the server is connected.
 
     def _client_connected(self) -> None:
         self.client_side.pause()
@@ -149,7 +149,7 @@ class ProxiedConnection:
         self._lost()
 
     def _join(self) -> None:
-        if self._finished:  # an endpoint that cannot be cancelled has connected after all
+        if self._finished:  # the endpoint could not be cancelled, and has connected
             self._abort()
             return
         self._joined = True
@@ -176,7 +176,7 @@ class ProxiedConnection:
             self._end(stream)
 
     def _end(self, stream: Stream) -> None:
-        """One direction has ended. With the other one, or if nobody is left to receive the other, it is over."""
+        """Note that one direction has ended. Finish if the other has ended, too, or can no longer be received."""
         stream.ended = True
         if not stream.source.lost and not all(each.ended for each in self._streams.values()):
             stream.sink.half_close()
@@ -187,7 +187,7 @@ class ProxiedConnection:
     # Ending.
 
     def _finish(self) -> bool:
-        """Pass nothing on any more. Returns whether something would have been passed on until now."""
+        """Stop passing on. Returns whether the connection was still passing on before."""
         before, self._finished = self._finished, True
         for each in self._streams.values():
             each.pipe.stop()
@@ -209,7 +209,7 @@ class ProxiedConnection:
         self._connecting.cancel()
 
     def _lost(self) -> None:
-        """A side is lost. With both, the connection is over."""
+        """Note that a side is lost. When both are lost, the connection is over."""
         if self.client_side.lost and self.server_side.lost:
             self._plan.over(self.number)
             self._gone.fire(None)

@@ -1,7 +1,7 @@
 """
 The kinds of toxics, and their attributes: Toxiproxy's names, in seconds and bytes.
 
-Values are checked here, before anything is done with them.
+All values are checked here before they are used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["KINDS", "STREAMS", "checked", "checked_kind", "checked_stream", "che
 STREAMS: Final = MappingProxyType(
     {"downstream": ("downstream",), "upstream": ("upstream",), "both": ("upstream", "downstream")}
 )
-"""The values of `stream`, and the streams they mean: downstream is from the server to the client."""
+"""The values of `stream`, and the streams that each stands for. Downstream is from the server to the client."""
 
 
 def _is_number(value: Any, kinds: Any = (int, float)) -> bool:
@@ -35,7 +35,7 @@ def _is_whole(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """The values that an attribute `takes`, in words and by a check; its `default`, or `None` if it is required."""
+    """An attribute: the values that it `takes` in words, their check, and its `default`; `None` if it is required."""
 
     takes: str
     right: Callable[[Any], bool]
@@ -52,7 +52,7 @@ def _bytes(default: int | None = None) -> _Attribute:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of toxic: the `stage` that does its work, and its attributes."""
+    """A kind of toxic: the `stage` that does its work, and the attributes that it `takes`."""
 
     stage: type[Stage]
     takes: Mapping[str, _Attribute]
@@ -72,11 +72,11 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "limit_data": Kind(LimitData, {"bytes": _bytes()}),
     }
 )
-"""Each kind by its name."""
+"""All kinds by name."""
 
 
 def checked_kind(name: str) -> Kind:
-    """The kind of this name. Raises `InvalidOption`."""
+    """Return the kind of this name. Raises `InvalidOption`, the caller's fault."""
     if name == "down":
         raise InvalidOption("'down' is the whole proxy's: await proxy.disable(), or async with proxy.down()")
     if not isinstance(name, str) or name not in KINDS:
@@ -85,21 +85,24 @@ def checked_kind(name: str) -> Kind:
 
 
 def checked_stream(stream: str) -> tuple[str, ...]:
-    """The streams that `stream` means. Raises `InvalidOption`."""
+    """Return the streams that `stream` stands for. Raises `InvalidOption`, the caller's fault."""
     if not isinstance(stream, str) or stream not in STREAMS:
         raise InvalidOption(f"stream={stream!r}: takes {', '.join(STREAMS)}{suggest(str(stream), STREAMS)}")
     return STREAMS[stream]
 
 
 def checked_toxicity(toxicity: float) -> float:
-    """`toxicity`, if it is a probability. Raises `InvalidOption`."""
+    """Return `toxicity`, after a check that it is a probability. Raises `InvalidOption`, the caller's fault."""
     if not _is_number(toxicity) or toxicity > 1:
         raise InvalidOption(f"toxicity={toxicity!r}: takes a probability, from 0.0 (no connection) to 1.0 (every one)")
     return toxicity
 
 
 def checked(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All attributes of a toxic of this kind: those `given`, and the defaults of the others. Raises `InvalidOption`."""
+    """
+    Return all attributes of a toxic of this kind: the `given` ones, and the defaults of the others. Raises
+    `InvalidOption`, the caller's fault.
+    """
     takes = checked_kind(name).takes
     for key, value in given.items():
         if key not in takes:

@@ -1,4 +1,4 @@
-"""One direction of a connection, without sockets: its stages in their order, and the gate at the end."""
+"""One direction of a connection, without sockets: its stages in order, and the gate at the end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Pipe"]
 
 class Pipe:
     """
-    Items given to `take` go through the stages, first to last, and come out at `deliver`.
+    Passes items from `take` through the stages, first to last, to `deliver`.
 
-    Stages can be added and removed, each in the place of its number; a removed stage passes on what it holds. `moved`
-    is called whenever `held`, the number of held bytes, may have fallen by itself.
+    Stages can be added and removed, each in the place of its number. A removed stage passes on the items that it holds.
+    `moved` is called whenever `held`, the number of held bytes, has possibly fallen by itself.
     """
 
     def __init__(
@@ -34,19 +34,19 @@ class Pipe:
 
     @property
     def held(self) -> int:
-        """Bytes that are held."""
+        """The number of bytes that the stages hold."""
         return self.gate.held + sum(stage.held for _, stage in self._stages)
 
     def take(self, item: Item) -> None:
-        """Take an item."""
+        """Pass an item to the first stage."""
         self._first(item)
 
     def stage(self, number: int) -> Stage | None:
-        """The stage of this number, if there is one."""
+        """Return the stage of this number, if there is one."""
         return dict(self._stages).get(number)
 
     def insert(self, number: int, stage: Stage) -> None:
-        """Put `stage` in its place; it starts."""
+        """Put `stage` in the place of its `number`, and start it."""
         self._stages.insert(self._place(number), (number, stage))
         stage.moved = self._moved
         self._link()
@@ -54,14 +54,14 @@ class Pipe:
         self._moved()
 
     def remove(self, number: int) -> None:
-        """Remove the stage of this number; what it holds goes on."""
+        """Remove the stage of this number. The items that it holds are passed on."""
         _, stage = self._stages.pop(self._place(number))
         self._link()
         stage.release()
         self._moved()
 
     def stop(self) -> None:
-        """It is over: held items are dropped, and so are later ones."""
+        """Stop: drop the held items, and all later ones."""
         for each in (*(stage for _, stage in self._stages), self.gate):
             each.stop()
         self._stages.clear()
@@ -72,7 +72,7 @@ class Pipe:
         return bisect_left(self._stages, number, key=key)
 
     def _link(self) -> None:
-        """Let each stage give to the next."""
+        """Connect each stage to the next."""
         chain = [*(stage for _, stage in self._stages), self.gate]
         for stage, following in pairwise(chain):
             stage.give = following.take

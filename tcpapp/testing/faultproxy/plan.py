@@ -1,4 +1,4 @@
-"""The parts that all connections of a proxy share, and the counters over them."""
+"""The plan that all connections of a proxy share, and their counters."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ __all__ = ["Counters", "Plan"]
 
 @dataclass
 class Counters:
-    """What a proxy has done since it was made."""
+    """What happened to the connections of a proxy since it was made."""
 
     accepted: int = 0
-    """Connections that clients made to it."""
+    """Connections of clients that the proxy accepted."""
     refused: int = 0
-    """How many of these it reset because the server could not be connected."""
+    """Accepted connections that the proxy reset because the server could not be connected to."""
     reset: int = 0
-    """Connections that ended in a reset: a peer's, a toxic's, or by `ProxiedConnection.reset`."""
+    """Connections that ended by a reset: of a peer, of a toxic, or by `ProxiedConnection.reset`."""
     cut: int = 0
     """
-    Connections that the proxy ended: by a toxic's close, by `ProxiedConnection.close`, or when it was disabled or
-    stopped.
+    Connections that the proxy closed: by a toxic, by `ProxiedConnection.close`, or when it was disabled or stopped.
     """
     bytes_upstream: int = 0
     """Bytes that were passed on to the server."""
@@ -38,7 +37,10 @@ class Counters:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where connections lead, what happens to them on the way, and who is told the number of one that is `over`."""
+    """
+    Settings for connections: where they lead, and their toxics. `over` is called with the number of an ended
+    connection.
+    """
 
     upstream: IStreamClientEndpoint
     clock: IReactorTime

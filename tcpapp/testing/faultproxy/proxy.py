@@ -1,4 +1,4 @@
-"""The proxy itself: it listens, connects, and knows its connections and toxics."""
+"""The proxy: it listens and connects, and has the connections and the toxics."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ ANY_PORT: Final = "tcp:0:interface=127.0.0.1"
 
 BOUND: Final = 1024 * 1024
 """
-Bytes that a stream can hold before its source is no longer read; one read of 64 KiB can come on top.
+The most bytes that a stream holds before its source is no longer read. One more read of 64 KiB can be added.
 
-100 Mbit/s over 80 ms, the width of an ocean, keep 1 MB under way. With much less, ``latency`` would also limit the
-``bandwidth``; much more would hide that a peer does not read.
+100 Mbit/s over 80 ms, the width of an ocean, keep 1 MB under way. With a much smaller bound, ``latency`` would also
+limit the bandwidth. A much larger bound would hide that a peer does not read.
 """
 
 ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not bound to
-"""Where to connect to if it listens on all interfaces."""
+"""The address to connect to, if the proxy listens on all interfaces."""
 
 
 def endpoint_of(address: IAddress | None) -> str:
-    """The client endpoint string for a listener at `address`. Raises `ValueError` for no such address."""
+    """Return the client endpoint string for a listener at `address`. Raises `ValueError` if there is none."""
     if isinstance(address, UNIXAddress) and address.name:
         return f"unix:{quoteStringArgument(address.name.decode('utf-8', 'surrogateescape'))}"
     if isinstance(address, (IPv4Address, IPv6Address)):
@@ -59,8 +59,8 @@ class _Clients(ServerFactory):
     def __init__(self, accept: Callable[[IAddress], Side]) -> None:
         self._accept = accept
 
-    def buildProtocol(self, addr: IAddress) -> Side:  # type: ignore[override]  # it is Twisted's Factory that is typed
-        """A client's side of a new connection."""
+    def buildProtocol(self, addr: IAddress) -> Side:  # type: ignore[override]  # Twisted's Factory has another type here
+        """Return the client's side of a new connection. Twisted calls it."""
         return self._accept(addr)
 
 
@@ -68,13 +68,13 @@ class FaultProxy:
     """
     Listens on `listen`, and connects each client to `upstream`: endpoint strings, or endpoint objects.
 
-    - `seed`: all random values (jitter, sizes of slices, toxicity) follow from it, the connection's number and the
-      toxic's number.
-    - `bound`: bytes that each direction of a connection can hold (see `BOUND`).
-    - `clock`: the clock of the toxics; a `Clock` for a test that does not wait; `None`: `reactor`.
+    - `seed`: decides all random values (jitter, sizes of slices, toxicity), together with the numbers of connection and
+      toxic.
+    - `bound`: the most bytes that each direction of a connection holds (see `BOUND`).
+    - `clock`: the clock of the toxics, such as a `Clock` for a test that does not wait; `None`: `reactor`.
 
     ``async with`` starts and stops it. `counters` are the `Counters` of all connections. Raises `InvalidAddress` and
-    `InvalidOption`.
+    `InvalidOption`, the caller's fault.
     """
 
     def __init__(
@@ -107,16 +107,18 @@ class FaultProxy:
             over=self._forget,
         )
 
-    # Its address.
+    # The address.
 
     @property
     def port(self) -> int | None:
-        """The port it listens on, while it is started; of a UNIX socket, `None`."""
+        """The port on which it listens; `None` for a UNIX socket, and before it is started."""
         return getattr(self.address, "port", None)
 
     @property
     def endpoint(self) -> str:
-        """The endpoint string to connect to in place of the server's. Raises `ValueError` if it was not started."""
+        """
+        The endpoint string to connect to instead of the server's. Raises `ValueError` if the proxy was not started.
+        """
         return endpoint_of(self.address)
 
     @property
@@ -127,15 +129,15 @@ class FaultProxy:
     # Starting and stopping.
 
     def start(self) -> Deferred[Self]:
-        """Listen; fires with this proxy. Fails as listening does."""
+        """Begin to listen. Fires with this proxy. Fails with the errors of listening."""
         return self._open(self._listen).addCallback(lambda _: self)
 
     def stop(self) -> Deferred[None]:
         """
-        Stop listening, and cut all connections with a reset; fires when every socket is closed, and no timer is left.
+        Stop listening, and cut all connections with a reset. Fires when every socket is closed and no timer is left.
 
-        The toxics stay, for another start. Does nothing if it is not started, or is stopped. Fails with `OSError` if a
-        UNIX socket's file cannot be removed.
+        The toxics stay for another start. Does nothing if the proxy does not run. Fails with `OSError` if the file of a
+        UNIX socket cannot be removed.
         """
         gone = [each.cut() for each in self.connections]
         closed = self._close()
@@ -144,23 +146,24 @@ class FaultProxy:
 
     def disable(self) -> Deferred[None]:
         """
-        Take the server down, Toxiproxy's ``down``: close all connections, and let the system refuse further ones.
+        Take the server down (Toxiproxy's ``down``): close all connections, and stop listening, so that the system
+        refuses further ones.
 
-        Fires when it no longer listens. Does nothing if it is disabled already.
+        Fires when the proxy no longer listens. Does nothing if it is disabled already.
         """
         for each in self.connections:
             each.close()
         return self._close()
 
     def enable(self) -> Deferred[None]:
-        """Bring the server up again, at the same address. Fails as listening does."""
+        """Bring the server up again, at the same address. Fails with the errors of listening."""
         if self.enabled:
             return succeed(None)
         return self._open(self._where_it_was())
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """Take the server down inside of ``async with``."""
+        """Take the server down in the block of ``async with``."""
         await self.disable()
         try:
             yield
@@ -191,7 +194,7 @@ class FaultProxy:
         return succeed(None) if port is None else close_port(port)
 
     def _where_it_was(self) -> IStreamServerEndpoint:
-        """The endpoint to listen on again. If any port was asked for, it is the port that was given."""
+        """Return the endpoint to listen on again. If any free port was asked for, it has the same port as before."""
         if self.address is None:
             raise RuntimeError("the proxy is not started")
         if isinstance(self._listen, (TCP4ServerEndpoint, TCP6ServerEndpoint)):
@@ -199,7 +202,7 @@ class FaultProxy:
             return type(self._listen)(self._reactor, self.address.port, interface=self.address.host)
         return self._listen
 
-    # Its connections.
+    # The connections.
 
     @property
     def connections(self) -> tuple[ProxiedConnection, ...]:
@@ -215,19 +218,20 @@ class FaultProxy:
     def _forget(self, number: int) -> None:
         self._connections.pop(number, None)
 
-    # Its toxics.
+    # The toxics.
 
     @property
     def toxics(self) -> tuple[Toxic, ...]:
-        """The toxics that are active, in the order in which bytes pass them."""
+        """The active toxics, in the order in which bytes pass them."""
         return tuple(self._toxics)
 
     def add(self, type: str, *, stream: str = "downstream", toxicity: float = 1.0, **attributes: Any) -> Toxic:  # noqa: A002  # Toxiproxy's name
         """
-        Add a toxic of this `type`, with its `attributes`, after the present ones; it is active at once.
+        Add a toxic of this `type` with its `attributes`, after the present toxics. It is active at once, also on open
+        connections.
 
         `stream` is ``downstream`` (from the server to the client), ``upstream`` or ``both``. `toxicity` is the
-        probability, from 0.0 to 1.0, that it affects a connection. Raises `InvalidOption`.
+        probability, from 0.0 to 1.0, that the toxic affects a connection. Raises `InvalidOption`, the caller's fault.
         """
         toxic = Toxic(
             type,

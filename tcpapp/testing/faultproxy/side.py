@@ -1,4 +1,4 @@
-"""One of the two ends of a connection through the proxy: the protocol towards the client, or towards the server."""
+"""One side of a connection through the proxy: the protocol towards the client, or towards the server."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ __all__ = ["Side"]
 
 @implementer(IPullProducer)
 class _Flushed:
-    """A producer without data: it is asked again when all is sent."""
+    """A producer without data, which the transport asks again when all is sent."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
         self._asked = False
 
     def resumeProducing(self) -> None:
-        """The transport asks when it registers, and then each time that all is sent."""
+        """
+        Call the function, if all is sent. The transport calls this at the registration, and each time when all is sent.
+        """
         if self._asked:
             self._call()
         self._asked = True
 
     def stopProducing(self) -> None:
-        """It was lost before that."""
+        """Do nothing: the connection was lost before all was sent."""
 
 
 @implementer(IHalfCloseableProtocol)
 class Side(Protocol):
     """
-    Passes received bytes, and the end, to `on_item`, and repeats on its transport what happens on the other side.
+    Passes received bytes and the end to `on_item`. Its methods for the proxy repeat the other side's events on its
+    transport.
 
-    `on_made` is called with the connection, and `on_lost` at its end, after `on_item`. Calls on a lost side do nothing.
+    `on_made` is called when it is connected, and `on_lost` at its end, after `on_item`. Methods do nothing on a lost
+    side.
     """
 
     transport: Any
@@ -61,7 +65,7 @@ class Side(Protocol):
     # Called by the transport.
 
     def connectionMade(self) -> None:
-        """It is connected. As in Go, whose sockets Toxiproxy uses, written bytes are sent at once, slices too."""
+        """Begin. Small writes are sent at once, also slices, as in Go, whose sockets Toxiproxy uses."""
         self._made = True
         self.lost = False
         if isinstance(self.transport.getHost(), (IPv4Address, IPv6Address)):
@@ -69,18 +73,18 @@ class Side(Protocol):
         self._on_made()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came."""
+        """Pass on received bytes."""
         self.on_item(data)
 
     def readConnectionLost(self) -> None:
-        """The peer sends no more; it can still read."""
+        """Pass on the end of the peer's stream. The peer can still read."""
         self._end()
 
     def writeConnectionLost(self) -> None:
-        """We send no more, as requested."""
+        """Do nothing: our stream has ended, as requested."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is over: by a reset, unless it was closed, or we cut it."""
+        """Pass on the end of the connection: as a reset, unless the peer closed it or we cut it."""
         self.lost = True
         if reason.check(ConnectionDone):
             self._end()
@@ -97,30 +101,30 @@ class Side(Protocol):
 
     @property
     def reads(self) -> bool:
-        """Whether bytes can still come."""
+        """Whether bytes can still be received."""
         return self._made and not self.lost and not self._ended
 
     def feed_from(self, gate: Gate) -> None:
-        """Let the transport pause `gate` when it has enough to send."""
+        """Register `gate` as the producer, so that the transport pauses it when it has enough bytes to send."""
         self._gate = gate
         self.transport.registerProducer(gate, True)
 
     def pause(self) -> None:
-        """Read no more for now."""
+        """Pause reading."""
         self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Go on reading, if bytes can still come: Twisted would read an end again."""
+        """Resume reading, if bytes can still be received: Twisted would read an end again."""
         if self.reads:
             self.transport.resumeProducing()
 
     def write(self, data: bytes) -> None:
-        """Send this."""
+        """Send `data`."""
         if not self.lost:
             self.transport.write(data)
 
     def half_close(self) -> None:
-        """Send no more, once all is sent. Over TLS, which has no half-close, this closes."""
+        """Half-close when all is sent. Over TLS, which has no half-close, close."""
         if self.lost:
             return
         self._release_gate()
@@ -130,16 +134,16 @@ class Side(Protocol):
             self.transport.loseWriteConnection()
 
     def close(self) -> None:
-        """Close, once all is sent."""
+        """Close when all is sent."""
         if self._made and not self.lost:
             self._release_gate()
             self.transport.loseConnection()
 
     def reset(self) -> None:
         """
-        Close with a reset, once all is sent: a reset keeps its place behind earlier bytes.
+        Close with a reset when all is sent: a reset keeps its place after earlier bytes.
 
-        It is sent at once if the peer accepts no bytes, if an end is under way already, and over TLS.
+        The reset is sent at once if the peer accepts no bytes, if an end is under way already, or over TLS.
         """
         if not self._made or self.lost:
             return
@@ -149,15 +153,15 @@ class Side(Protocol):
             return
         self._release_gate()
         self.transport.registerProducer(_Flushed(self.transport.abortConnection), False)
-        self.transport.startWriting()  # or it would not ask if all is sent already
+        self.transport.startWriting()  # otherwise it would not call the producer if all is sent already
 
     def abort(self) -> None:
-        """Close with a reset, now; what is unsent is lost."""
+        """Close with a reset now. Unsent bytes are lost."""
         if self._made and not self.lost:
             self.transport.abortConnection()
 
     def _release_gate(self) -> None:
-        """It ends: remove the producer, so that the transport does not wait for it."""
+        """Remove the producer at the end, so that the transport does not wait for it."""
         if self._gate is not None and not self._ending:
             self.transport.unregisterProducer()
         self._ending = True

@@ -1,7 +1,7 @@
 """
-The stages of a stream, without a socket: each takes items, and passes them on; later, in pieces, or not at all.
+Stages of a stream, without a socket. Each takes items, and passes them on: later, in pieces, or not at all.
 
-A stage knows a clock and the next stage, and keeps the order of items. The stages here lose nothing; those in
+A stage has a clock and the next stage, and keeps the order of items. The stages here drop nothing; the stages in
 `breaking` do.
 """
 
@@ -25,29 +25,29 @@ __all__ = ["Bandwidth", "Gate", "Item", "Latency", "Mark", "Queue", "Slicer", "S
 
 
 class Mark(Enum):
-    """An item of a stream that is no bytes, in order with the bytes."""
+    """An item of a stream that is not bytes. It keeps its place among the bytes."""
 
     END = "end"
-    """No more bytes come this way: a FIN. The other direction can go on."""
+    """No more bytes come in this direction (a FIN). The other direction can continue."""
     CLOSE = "close"
-    """The connection is closed, both ways, once the bytes before it are written."""
+    """The connection is closed in both directions when the bytes before this mark are written."""
     RESET = "reset"
-    """The connection is reset, both ways."""
+    """The connection is reset in both directions."""
 
 
 Item = bytes | Mark
 
 PIECE: Final = 0.1
-"""Seconds that `Bandwidth` takes for one piece at most: Toxiproxy also splits longer pieces into pieces of 100 ms."""
+"""The most seconds that `Bandwidth` takes for one piece. Source: Toxiproxy, which also splits longer pieces."""
 
 
 def size_of(item: Item) -> int:
-    """Bytes in it; a mark has none."""
+    """Return the number of bytes in an item; 0 for a mark."""
     return len(item) if isinstance(item, bytes) else 0
 
 
 def discard(item: Item) -> None:
-    """Drop it."""
+    """Drop an item."""
 
 
 def nothing() -> None:
@@ -58,9 +58,9 @@ class Stage:
     """
     One active toxic on one stream.
 
-    `attributes` are read when they are needed; code that changes them calls `changed`. `chance` is the source of random
+    `attributes` are read when they are needed. Code that changes them calls `changed`. `chance` is the source of random
     values. `give` is called with each item that this stage passes on. `moved` is called after a timer of this stage has
-    passed something on.
+    passed on items.
     """
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
@@ -73,27 +73,27 @@ class Stage:
         self.moved: Callable[[], None] = nothing
 
     def start(self) -> None:
-        """It is in its place: time begins."""
+        """Begin to count time. It is called when the stage is in its place."""
 
     def take(self, item: Item) -> None:
-        """Take an item."""
+        """Take an item, which is passed on, held or dropped."""
         raise NotImplementedError
 
     def changed(self) -> None:
-        """The attributes have changed; they also hold for held items."""
+        """Apply changed attributes, also to held items."""
 
     def release(self) -> None:
-        """It is removed: held items are passed on now."""
+        """Pass on the held items now, because the stage is removed."""
         self._cancel()
 
     def stop(self) -> None:
-        """The connection is over: nothing is passed on any more, and no timer is left."""
+        """Pass nothing on any more, because the connection is over. No timer is left."""
         self._cancel()
         self.held = 0
         self.give = discard
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Make `call` after this time; a stage has one timer."""
+        """Call `call` after this time. A stage has one timer."""
         self._timer = self._clock.callLater(seconds, self._ring, call)
 
     def _ring(self, call: Callable[[], None]) -> None:
@@ -108,7 +108,7 @@ class Stage:
 
 
 class Entry(NamedTuple):
-    """A held item, the time (seconds) when it came, and its random values."""
+    """A held item, the time in seconds when it came, and its random value."""
 
     item: Item
     arrived: float
@@ -116,7 +116,7 @@ class Entry(NamedTuple):
 
 
 class Queue(Stage):
-    """A stage that holds items, in order, until the first of them is due."""
+    """A stage that holds items in order until they are due."""
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
         super().__init__(clock, attributes, chance)
@@ -124,35 +124,38 @@ class Queue(Stage):
 
     def due(self, first: Entry) -> float:
         """
-        When the first piece of the first item is passed on, in seconds of the clock; infinity: never, by the current
-        attributes.
+        Return the time on the clock at which the first piece of the first item is passed on; infinity if it is never
+        passed on.
         """
         return first.arrived
 
     def cut(self, data: bytes) -> int:
-        """How many bytes of `data` are its first piece. All."""
+        """Return how many bytes of `data` are its first piece: by default, all."""
         return len(data)
 
     def draw(self) -> float:
-        """The random values for an item. None."""
+        """Draw the random value for an item: by default, 0.0."""
         return 0.0
 
     def gone(self, piece: Item, due: float) -> None:
-        """`piece` is about to be passed on, as was `due`."""
+        """Note that `piece`, which was `due` at this time, is passed on now."""
 
     @override
     def take(self, item: Item) -> None:
+        """Hold an item until it is due."""
         self._queue.append(Entry(item, self._clock.seconds(), self.draw()))
         self.held += size_of(item)
         self._go_on()
 
     @override
     def changed(self) -> None:
+        """Compute anew when the held items are due."""
         self._cancel()
         self._go_on()
 
     @override
     def release(self) -> None:
+        """Pass on all held items."""
         super().release()
         while self._queue:
             item = self._queue.popleft().item
@@ -161,11 +164,12 @@ class Queue(Stage):
 
     @override
     def stop(self) -> None:
+        """Drop all held items, and stop the timer."""
         super().stop()
         self._queue.clear()
 
     def _go_on(self) -> None:
-        """Pass on due items, and wait for the next."""
+        """Pass on due items, and wait for the next item."""
         while self._queue and self._timer is None:
             due, now = self.due(self._queue[0]), self._clock.seconds()
             if due > now:
@@ -189,9 +193,9 @@ class Queue(Stage):
 @implementer(IPushProducer)
 class Gate(Queue):
     """
-    The last stage of a stream: while its transport accepts no more, it holds the rest.
+    The last stage of a stream. It holds items while its transport accepts no more bytes.
 
-    It is that transport's push producer. A reset passes it, and so does a close, with all bytes before it.
+    It is the push producer of that transport. A reset passes the gate, and so does a close, with all bytes before it.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -200,10 +204,12 @@ class Gate(Queue):
 
     @override
     def due(self, first: Entry) -> float:
+        """Return the time when the item came; infinity while the transport is full."""
         return first.arrived if self.open else math.inf
 
     @override
     def take(self, item: Item) -> None:
+        """Pass on an item, or hold it while the transport is full."""
         if item is Mark.RESET:
             self._queue.clear()
             self.held = 0
@@ -214,46 +220,52 @@ class Gate(Queue):
             self.release()
 
     def pauseProducing(self) -> None:
-        """The transport is full."""
+        """Hold items, because the transport is full."""
         self.open = False
 
     def resumeProducing(self) -> None:
-        """The transport has sent all."""
+        """Pass on the held items, because the transport has sent all bytes."""
         self.open = True
         self._go_on()
         self.moved()
 
     def stopProducing(self) -> None:
-        """The transport is gone: later items are lost, and nothing is held for it."""
+        """Hold no items any more, because the transport is gone. Its side drops all items."""
         self.resumeProducing()
 
 
 class Latency(Queue):
-    """``latency``, plus or minus up to ``jitter``, seconds for each item; the order is kept."""
+    """Delays each item by ``latency`` seconds, plus or minus up to ``jitter``. The order is kept."""
 
     @override
     def draw(self) -> float:
+        """Draw a value for the jitter of an item."""
         return self._chance.uniform(-1.0, 1.0)
 
     @override
     def due(self, first: Entry) -> float:
+        """Return the time when the item came, plus its latency."""
         delay: float = self._attributes["latency"] + self._attributes["jitter"] * first.luck
         return first.arrived + max(0.0, delay)
 
 
 class Bandwidth(Queue):
-    """``rate`` bytes a second; with 0, nothing passes, and nothing is lost. Marks wait for the bytes before them."""
+    """
+    Passes ``rate`` bytes a second. With 0, nothing passes, and nothing is lost. Marks wait for the bytes before them.
+    """
 
     def __init__(self, clock: IReactorTime, attributes: Mapping[str, Any], chance: Random) -> None:
         super().__init__(clock, attributes, chance)
-        self._free = -math.inf  # when the line has carried the last item that was passed on
+        self._free = -math.inf  # the time at which the line has carried the last item
 
     @override
     def cut(self, data: bytes) -> int:
+        """Return the bytes that the line carries within `PIECE` seconds."""
         return max(1, min(len(data), int(self._attributes["rate"] * PIECE)))
 
     @override
     def due(self, first: Entry) -> float:
+        """Return the time at which the line has carried the first piece."""
         rate: float = self._attributes["rate"]
         if not rate:
             return math.inf
@@ -262,38 +274,43 @@ class Bandwidth(Queue):
 
     @override
     def gone(self, piece: Item, due: float) -> None:
+        """Note until when the line is busy."""
         self._free = due
 
     @override
     def changed(self) -> None:
-        self._free = self._clock.seconds()  # or the time under the old rate would count under the new one
+        """Use the new rate for all held bytes."""
+        self._free = self._clock.seconds()  # otherwise time under the old rate would count as time under the new rate
         super().changed()
 
 
 class SlowClose(Queue):
-    """The end of the connection, or of one direction, passes ``delay`` seconds later; bytes pass at once."""
+    """Delays the end of the connection, or of one direction, by ``delay`` seconds. Bytes pass at once."""
 
     @override
     def due(self, first: Entry) -> float:
+        """Return the time when the item came; for a mark, ``delay`` seconds later."""
         delay: float = 0.0 if isinstance(first.item, bytes) else self._attributes["delay"]
         return first.arrived + delay
 
 
 class Slicer(Queue):
     """
-    Bytes pass in pieces of ``average_size``, plus or minus up to ``size_variation``, ``delay`` seconds apart.
+    Passes bytes in pieces of ``average_size``, plus or minus up to ``size_variation``, ``delay`` seconds apart.
 
-    With a delay of 0 the next piece still waits for the next turn of the reactor: written in one turn, they would be
-    sent as one.
+    With a delay of 0, the next piece still waits for the next turn of the reactor. If two pieces were written in one
+    turn, the transport would join them.
     """
 
     @override
     def cut(self, data: bytes) -> int:
+        """Return a random size for the next piece."""
         variation = self._attributes["size_variation"]
         size: int = self._attributes["average_size"] + self._chance.randint(-variation, variation)
         return size
 
     @override
     def gone(self, piece: Item, due: float) -> None:
+        """Wait ``delay`` seconds before the next piece."""
         if isinstance(piece, bytes):
             self._after(self._attributes["delay"], self._go_on)

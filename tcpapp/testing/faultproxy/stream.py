@@ -1,4 +1,4 @@
-"""One direction of a connection: from the side it comes from, through the toxics, to the side it goes to."""
+"""One direction of a connection: from its source, through the toxics, to its sink."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Stream"]
 
 class Stream:
     """
-    Passes bytes of `source` on to `sink`, and calls `on_mark` with the marks that come out.
+    Passes bytes from `source` to `sink`, and calls `on_mark` with each mark that comes out.
 
     While more than `bound` bytes are held, `source` is not read. `passed` counts the bytes that came out, and
-    `on_passed` is called with them. `ended` says that the end came out.
+    `on_passed` is called with their number. `ended` says whether the end came out.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Stream:
         source.on_item = self._take
 
     def balance(self) -> None:
-        """Pause reading over the bound, and resume below it."""
+        """Pause reading from the source above the bound, and resume below it."""
         full = self.pipe.held > self._bound
         if full is not self._paused:
             self._paused = full

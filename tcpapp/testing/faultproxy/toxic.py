@@ -1,4 +1,4 @@
-"""The handle of a proxy's toxic."""
+"""The handle of a toxic of a proxy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Toxic"]
 
 class Toxic:
     """
-    A fault: `type`, in which `streams`, with what `toxicity` and `attributes`. `FaultProxy.add` makes it.
+    A fault of this `type` in these `streams`, with a `toxicity` and `attributes`. `FaultProxy.add` returns it.
 
-    Used with ``with``, it is removed at the end. `number` counts a proxy's toxics from 1, in the order in which bytes
+    A ``with`` block removes it at its end. `number` counts the toxics of a proxy from 1, in the order in which bytes
     pass them.
     """
 
@@ -48,10 +48,11 @@ class Toxic:
 
     def update(self, *, toxicity: float | None = None, **attributes: Any) -> None:
         """
-        Change these attributes, also in open connections and for held items.
+        Change these attributes, also for open connections and held items.
 
-        A connection that is no longer affected because of the `toxicity` gets what the toxic held. Raises
-        `InvalidOption` for an invalid value, and then nothing is changed; and for a toxic that was removed.
+        If a new `toxicity` no longer affects a connection, the held items of the connection are passed on. Raises
+        `InvalidOption`, the caller's fault, for an invalid value and for a toxic that was removed; then nothing is
+        changed.
         """
         if self._on_removed is None:
             raise InvalidOption(f"{self!r} was removed; add another")
@@ -61,7 +62,7 @@ class Toxic:
         self._on_changed(self)
 
     def remove(self) -> None:
-        """Remove it; held items are passed on. A second call does nothing."""
+        """Remove the toxic. Held items are passed on. A second call does nothing."""
         on_removed, self._on_removed = self._on_removed, None
         if on_removed is not None:
             on_removed(self)

@@ -1,8 +1,8 @@
 """
-The oracles: check a framing or an app against all its promises, with one call in a test.
+The oracles: each checks a framing or an app against all its promises, by one call in a test.
 
-They draw streams, cuts and schedules with Hypothesis (``pip install 'tcpapp[testing]'``), report the smallest example
-that they find as an `AssertionError`, and keep no database. They need no reactor, no port and no pytest.
+They draw streams, cuts and schedules with Hypothesis (``pip install 'tcpapp[testing]'``). They report the smallest
+failing example as an `AssertionError`, and keep no database. They need no reactor, no port and no pytest.
 """
 
 from __future__ import annotations

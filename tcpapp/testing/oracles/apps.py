@@ -1,4 +1,4 @@
-"""`check_app`: whether an app leaves nothing behind, whatever its peer sends and however the connection ends."""
+"""`check_app`: checks that an app leaves nothing behind, whatever its peer sends and however the connection ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose,
 __all__ = ["check_app"]
 
 HOUR = 3600.0
-"""Seconds: longer than every timeout that tcpapp has by default."""
+"""Seconds. An hour is longer than every default timeout of tcpapp."""
 
 ENDINGS: tuple[list[Event], ...] = (
     [Leave()],
@@ -32,13 +32,13 @@ ENDINGS: tuple[list[Event], ...] = (
     [HalfClose(), Advance(HOUR)],
     [Stall(), Advance(HOUR), Reset()],
 )
-"""The endings after each byte of a short stream."""
+"""The endings that are tried after each byte of a short stream."""
 
 SHORT = 24
-"""Bytes of the stream that is ended after each of them; with every ending, whole and byte by byte, 288 connections."""
+"""The bytes of the short stream. With every ending, whole and byte by byte, it takes 288 connections."""
 
 VALUES = (b"", b"x", b"hello", b"{}", b"[1]", b"null", b'"text"', b"\xff\xfe", b"\x80")
-"""Messages for any app: some are values of the codecs that tcpapp has."""
+"""Messages for any app. Some are values of tcpapp's codecs."""
 
 
 def check_app(
@@ -52,22 +52,28 @@ def check_app(
     **options: Any,
 ) -> None:
     """
-    Check that `app`, in any of the three forms, leaves nothing behind, whatever comes and however the connection ends.
+    Check that `app`, in any of the three forms, leaves nothing behind, whatever is received and however the connection
+    ends.
 
-    On each of many connections (over a `FakeTransport`, in virtual time) a peer sends messages, halves of them, or
-    garbage, in any cut. At any moment the connection ends: the peer leaves, half-closes, resets it or stops reading, or
-    our own side aborts it. Then, `within` this many seconds of virtual time:
+    On each of many connections (over a `FakeTransport`, in virtual time) a peer sends messages, parts of messages, or
+    garbage, cut at any place. At any moment the connection ends: the peer leaves, half-closes, resets it or stops
+    reading, or our own side aborts it. Then, within `within` seconds of virtual time:
 
     - no timer is left on ``connection.clock``, and no Deferred or coroutine of the app still waits;
-    - the app has raised nothing, no exception was unhandled, no error was logged;
-    - the end was told once.
+    - the app has raised nothing, no exception was unhandled, and no error was logged;
+    - the end was reported once.
 
-    `messages`: the messages of an honest peer, as a collection or a strategy; values if there is a `codec`; `None`:
-    some that suit any app. `examples`: how many connections are drawn (`None`: the number of Hypothesis's profile),
-    after some hundreds that are the same in every run. `options` are those of `tcpapp.MessageServerFactory`. An
-    instance as `app` serves all connections in turn; a class is instantiated for each. Timers on the global reactor are
-    not seen. Raises `AssertionError` with the broken promise and the smallest example that was found: the events, the
-    chunks in which the bytes came, the messages in them, the app's messages, and the thing that is left.
+    The other arguments:
+
+    - `messages`: the messages of an honest peer, as a collection or a strategy. With a `codec` they are values. `None`:
+      some messages that suit any app.
+    - `examples`: how many connections are drawn (`None`: the number of Hypothesis's profile), after some hundreds that
+      are the same in every run.
+    - `options`: the options of `tcpapp.MessageServerFactory`.
+
+    An instance as `app` serves all connections in turn; a class is instantiated for each. Timers on the global reactor
+    are not found. Raises `AssertionError` with the broken promise and the smallest example that was found: the events,
+    the chunks of bytes, the messages in them, the app's messages, and what is left.
     """
     __tracebackhide__ = True
     try:
@@ -94,7 +100,7 @@ def _check(
         for events in _short(framing, wire):
             Visit(app, framing, options, within).go(events)
         _drawn(lambda: Visit(app, framing, options, within), strategies.streams(framing, one), examples)
-        for failure in log.take():  # it came to light only now that all garbage was collected
+        for failure in log.take():  # it is logged only now, when all garbage was collected
             raise broken(app, HANDLED, found=failure.getTraceback())
     finally:
         log.stop()
@@ -103,7 +109,7 @@ def _check(
 def _on_the_wire(
     framing: Framing, codec: Codec[Any] | None, messages: Iterable[Any] | st.SearchStrategy[Any] | None
 ) -> list[bytes] | st.SearchStrategy[bytes]:
-    """The messages as bytes, encoded by the codec if there is one."""
+    """Return the messages as bytes, encoded by the codec if there is one."""
 
     def encoded(value: Any) -> bytes:
         return bytes(value) if codec is None else codec.encode(value)
@@ -117,7 +123,7 @@ def _on_the_wire(
 
 
 def _short(framing: Framing, wire: list[bytes] | st.SearchStrategy[bytes]) -> Iterator[list[Event]]:
-    """A short stream of messages that is ended after each byte, in every way; short ones first."""
+    """Yield schedules of a short stream of messages that is ended after each byte, in every way; the shortest first."""
     frames = [] if isinstance(wire, st.SearchStrategy) else [framing.frame(each) for each in wire]
     stream = b"".join(frames)[:SHORT]
     for size in range(len(stream) + 1):
@@ -137,7 +143,7 @@ def _drawn(visit: Callable[[], Visit], stream: st.SearchStrategy[bytes], example
         report_multiple_bugs=False,
         print_blob=False,
         suppress_health_check=list(HealthCheck),
-        **count,  # type: ignore[arg-type]  # one of the names that settings takes
+        **count,  # type: ignore[arg-type]  # `settings` takes this argument
     )
     @given(strategies.schedules(stream, seconds=HOUR))
     def anything_happens(events: list[Event]) -> None:
@@ -149,5 +155,5 @@ def _drawn(visit: Callable[[], Visit], stream: st.SearchStrategy[bytes], example
 
     try:
         anything_happens()
-    except Flaky:  # the app keeps something from one connection to the next
+    except Flaky:  # the app keeps state from one connection to the next
         raise found[0] from None

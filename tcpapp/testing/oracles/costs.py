@@ -1,16 +1,16 @@
 """
-The costs of a framing: bounded memory, and time that is linear in the bytes.
+Checks of the costs of a framing: bounded memory, and time that is linear in the bytes.
 
 The measurements, and their limits:
 
-- Memory: what Python's allocator hands out (`tracemalloc`) during a flood that is never a whole message. It sees
-  everything that is kept, whatever `held` says; it does not see memory that a C extension allocates itself.
-- Copies: the bytes allocated at the peak of each `receive`, added up, for one long message in many chunks. It finds a
-  buffer that is joined again for every chunk. It counts copied bytes, the same in every run. It does not see bytes that
-  are only scanned again.
-- Scanning again: processor time, for four times the bytes against one time. Linear work takes four times as long, and
-  quadratic work sixteen times. The line is drawn at eight, and the best of some attempts counts. Less than `WORTH`
-  seconds in total are not judged.
+- Memory: the bytes that Python's allocator gives out (`tracemalloc`) during a flood that is never a whole message. It
+  counts everything that is kept, whatever `held` says. It does not count memory that a C extension allocates itself.
+- Copies: the sum of the bytes allocated at the peak of each `receive`, for one long message in many chunks. It finds a
+  buffer that is joined again for every chunk. The number is the same in every run. It does not include bytes that are
+  only scanned again.
+- Scanning again: the processor time for four times the bytes, compared with the time for the bytes. Linear work takes
+  four times as long, and quadratic work sixteen times. The limit is eight times, and the best of some attempts counts.
+  Less than `WORTH` seconds in total are not judged.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from tcpapp.testing.strategies import sendable
 __all__ = ["check_memory", "check_time"]
 
 FLOOD = 1 << 18
-"""Bytes of a flood, 256 KiB: so much more than `ROOM` that keeping them shows."""
+"""The bytes of a flood: 256 KiB, so many more than `ROOM` that keeping them is noticed."""
 
 NARROW = 1 << 10
-"""The ``max`` in bytes for a flood; a framing that does not accept this ``max`` keeps its own."""
+"""The ``max`` in bytes during a flood. A framing that does not accept this ``max`` keeps its own."""
 
 ROOM = 1 << 16
-"""Bytes that may be kept beside ``max``: the state, an error, and the memory of the measurement."""
+"""The most bytes that can be kept in addition to ``max``: the state, an error, and the memory of the measurement."""
 
 PIECE = 64
-"""Bytes of a chunk: small, so that work repeated for every chunk shows."""
+"""The bytes of a chunk: few, so that work that is repeated for every chunk is noticed."""
 
 COPIED = 8
-"""How often each byte may be copied: into the buffer, when that grows, and out of it."""
+"""The most copies of each byte: into the buffer, when the buffer grows, and out of it."""
 
 TIMES = 8.0
-"""How much longer four times the bytes may take: between 4 (linear) and 16 (quadratic)."""
+"""The limit for the time of four times the bytes, compared with the bytes: between 4 (linear) and 16 (quadratic)."""
 
 WORTH = 0.05
-"""Seconds of processor time under which nothing is judged: they depend on chance."""
+"""Seconds of processor time. Shorter times are not judged, because they depend on chance."""
 
 ATTEMPTS = 3
-"""How often a time is measured before it counts as too long."""
+"""The number of measurements before a time counts as too long."""
 
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Trace allocations; a trace that already runs goes on."""
+    """Trace allocations. A trace that already runs continues after the block."""
     already = tracemalloc.is_tracing()
     if not already:
         tracemalloc.start()
@@ -66,7 +66,7 @@ def tracing() -> Iterator[None]:
 
 
 def resized(framing: Framing, size: int) -> Framing:
-    """`framing` with a ``max`` of `size`, closing; `framing` itself if it cannot have that."""
+    """Return `framing` with a ``max`` of `size` and ``oversize="close"``; `framing` itself if it cannot have them."""
     try:
         return like(framing, max=size, oversize="close")
     except InvalidFraming:
@@ -74,7 +74,7 @@ def resized(framing: Framing, size: int) -> Framing:
 
 
 def feed(state: Framing, chunks: list[bytes]) -> None:
-    """Let `chunks` arrive until the stream fails, or is over."""
+    """Give `chunks` to the framing until the stream fails, or ends."""
     try:
         for chunk in chunks:
             state.receive(chunk)
@@ -83,7 +83,7 @@ def feed(state: Framing, chunks: list[bytes]) -> None:
 
 
 def check_memory(framing: Framing) -> None:
-    """Raise `AssertionError` if bytes of a flood that is no message are kept beyond ``max``."""
+    """Raise `AssertionError` if more than ``max`` bytes of a flood that is no message are kept."""
     narrow, wide = resized(framing, NARROW), resized(framing, FLOOD)
     body = b"y" * FLOOD
     floods = [wide.frame(body)] if sendable(wide, body) else []
@@ -103,9 +103,9 @@ def check_memory(framing: Framing) -> None:
 
 def check_time(framing: Framing, messages: list[bytes] | None = None) -> None:
     """
-    Raise `AssertionError` if the work for a byte grows with the bytes before it.
+    Raise `AssertionError` if the work for a byte grows with the number of bytes before it.
 
-    If `messages` are given, no others are sent: then many of them are used instead of a long one.
+    If `messages` are given, no others are sent. Then many messages are used instead of a long one.
     """
     wide = resized(framing, 4 * FLOOD)
     if messages is None and sendable(wide, b"y" * 4 * FLOOD):
@@ -127,7 +127,7 @@ def check_time(framing: Framing, messages: list[bytes] | None = None) -> None:
 
 
 def check_copies(framing: Framing) -> None:
-    """Count the bytes that are copied while one long message comes."""
+    """Raise `AssertionError` if too many bytes are copied while one long message comes."""
     chunks = in_pieces(framing.frame(b"y" * FLOOD), FLOOD // 256)
     state = framing.fresh()
     copied = 0
@@ -143,7 +143,7 @@ def check_copies(framing: Framing) -> None:
 
 
 def check_growth(framing: Framing, what: str, stream: Callable[[int], list[bytes]]) -> None:
-    """Compare the times for the bytes and for four times the bytes."""
+    """Raise `AssertionError` if four times the bytes take much more than four times as long."""
     short, long = stream(1), stream(4)
     best_short = best_long = float("inf")
     for _ in range(ATTEMPTS):
@@ -156,7 +156,7 @@ def check_growth(framing: Framing, what: str, stream: Callable[[int], list[bytes
 
 
 def spent(framing: Framing, chunks: list[bytes]) -> float:
-    """Seconds of this thread's processor time that reading `chunks` takes."""
+    """Return the seconds of this thread's processor time that reading `chunks` takes."""
     state = framing.fresh()
     started = time.thread_time()
     feed(state, chunks)

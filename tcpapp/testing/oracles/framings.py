@@ -1,4 +1,4 @@
-"""`check_framing`: whether a framing keeps the promises of every framing (see `tcpapp.framing.Framing`)."""
+"""`check_framing`: checks that a framing keeps the promises of every framing (see `tcpapp.framing.Framing`)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from tcpapp.testing.oracles.streams import (
 __all__ = ["check_framing"]
 
 SHORT = 9
-"""Bytes of a stream that is cut in every way: 256 ways for the longest."""
+"""The most bytes of a stream that is cut in every way: 256 ways for the longest."""
 
 LARGEST = 1 << 20
-"""The largest ``max`` that is tested itself, 1 MiB (the default one); a smaller one replaces a larger one."""
+"""The largest ``max`` that is tested: 1 MiB, the default. A smaller one replaces a larger one."""
 
 OPTIONS = {"database": None, "deadline": None, "report_multiple_bugs": False, "print_blob": False}
-"""Hypothesis's settings here: the error shows one smallest example; the time of an example depends on the machine."""
+"""Settings for Hypothesis: the error shows one smallest example, and the time of an example is not limited."""
 
 SOME = 6
-"""Messages of a strategy that are tested one by one, and together; all splits of six short ones take a second."""
+"""The messages of a strategy that are tested one by one and together. All splits of six short ones take a second."""
 
 NOT_BYTES = ("text", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"])
 
@@ -61,18 +61,23 @@ def check_framing(
     - A stream can end between two messages, and never inside one.
     - A message of ``max`` bytes is received. A message of one byte more cannot be sent, and ends the stream or is
       skipped.
-    - Any bytes give only messages or `UnreadableStream`; every later call raises a failure again.
-    - `frame` and `frame_all` agree, and accept only bytes; `fresh` makes a new state.
-    - `dump` gives the state at any place of a stream, and the stream goes on from `load` as it would have. Wrong states
-      are refused, or do no harm (`states`; see `tcpapp.testing.oracles.states`).
+    - Any bytes give only messages or `UnreadableStream`. After a failure every call raises it again.
+    - `frame` and `frame_all` agree, and accept only bytes. `fresh` returns a new state.
+    - `dump` returns the state at any place of a stream, and a framing that `load` returns continues the stream in the
+      same way. Wrong states are refused, or do no harm (`states`; see `tcpapp.testing.oracles.states`).
     - Memory is bounded, and time is linear (`costs`; see `tcpapp.testing.oracles.costs` for the measurements).
 
-    `messages`: the messages to send, as a collection or a strategy; `None`: some that this framing can send. If they
-    are given, no others are sent. The limit is tested with a ``max`` as long as the longest of them, and one byte less.
-    Time is tested with many of them instead of a long one. `examples`: how many streams are drawn; `None`: the number
-    of Hypothesis's loaded profile. `states`: `False` for a framing whose connections never move. Raises
-    `AssertionError` with the broken promise and the smallest example that was found: the messages, the chunks, the
-    expected and the actual result.
+    The arguments:
+
+    - `messages`: the messages to send, as a collection or a strategy; `None`: some messages that this framing can send.
+      If they are given, no others are sent. Then the limit is tested with a ``max`` as long as the longest message, and
+      one byte less. Time is tested with many messages instead of a long one.
+    - `examples`: how many streams are drawn; `None`: the number of Hypothesis's loaded profile.
+    - `states`: whether states are checked; `False` for a framing whose connections never move to another process.
+    - `costs`: whether memory and time are checked.
+
+    Raises `AssertionError` with the broken promise and the smallest example that was found: the messages, the chunks,
+    the expected and the actual result.
     """
     __tracebackhide__ = True
     try:
@@ -119,7 +124,7 @@ def _check(
 
 
 def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
-    """Some messages of a strategy, the same in every run: the shortest of the drawn ones."""
+    """Return some messages of a strategy, the same in every run: the shortest of the drawn ones."""
     found: dict[bytes, None] = {}
 
     @settings(**OPTIONS, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as above
@@ -132,7 +137,7 @@ def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
 
 
 def _samples(framing: Framing, given_messages: list[bytes] | None) -> list[bytes]:
-    """The messages that are tested one by one, the shortest first. Raises `AssertionError` if there are none."""
+    """Return the messages that are tested one by one, the shortest first. Raises `AssertionError` if there are none."""
     size = framing.size if isinstance(framing, Fixed) else 0
     kept = framing.offset + framing.width - framing.strip if isinstance(framing, LengthPrefixed) else 0
     some = [b"", b"x", b"\0\0", b"hi\0", b"aba", b"hello", b"\xc0\xdb!", b"z" * size, b"h" * max(0, kept)]
@@ -211,7 +216,7 @@ def _check_fresh(framing: Framing, samples: list[bytes]) -> None:
 
 
 def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
-    """Let the stream end after each of its bytes, or at many `places` of a long one."""
+    """Check a stream that ends after each of its bytes, or at many `places` of a long stream."""
     if isinstance(framing, Raw):
         return
     for messages in (*([each] for each in samples), samples):
@@ -235,14 +240,14 @@ def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
 
 
 def _lost(framing: Framing, rest: bytes, message: bytes) -> bool:
-    """Whether a part of `message` came before `rest`, which alone does not give it (a frame can begin with a mark)."""
+    """Return whether `rest` alone does not give `message`: a part came before it (a frame can begin with a mark)."""
     return read(framing, [rest]).messages != (message,)
 
 
 def _check_limit(framing: Framing) -> None:
     try:
         bounded = framing if framing.max <= LARGEST else like(framing, max=SHORT)
-    except InvalidFraming:  # a Fixed of a size over LARGEST
+    except InvalidFraming:  # a Fixed with a size over LARGEST
         return
     wide = _wider(bounded)
     full, over = b"y" * bounded.max, b"y" * (bounded.max + 1)
@@ -250,17 +255,19 @@ def _check_limit(framing: Framing) -> None:
 
 
 def _check_limit_by(framing: Framing, own: list[bytes]) -> None:
-    """Test the limit with only the longest of these messages: with a ``max`` of its length, and of one byte less."""
+    """Test the limit with the longest of these messages: with a ``max`` of its length, and with one byte less."""
     longest = own[-1]
     wide = like(framing, oversize="close")
-    with suppress(InvalidFraming):  # none is as short
+    with suppress(InvalidFraming):  # no message is as short
         _check_full(like(framing, max=len(longest)), wide, longest)
         shorter = [each for each in own if len(each) < len(longest)]
         _check_over(like(framing, max=len(longest) - 1), wide, longest, shorter)
 
 
 def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
-    """A message of ``max`` bytes is received, if one is possible, as `wide` says; returns the received messages."""
+    """
+    Check that a message of ``max`` bytes, if one is possible by `wide`, is received. Returns the received messages.
+    """
     if not strategies.sendable(wide, full):
         return []
     if not strategies.sendable(bounded, full):
@@ -272,7 +279,8 @@ def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
 
 def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes]) -> None:
     """
-    A message that is one byte longer cannot be sent; behind the messages `before`, it ends the stream, or is skipped.
+    Check that a message of one byte more cannot be sent. Received after the messages `before`, it must end the stream
+    or be skipped.
     """
     _refuses(bounded, over, "frame() and frame_all() raise UnsendableMessage for a message longer than max")
     if not strategies.sendable(wide, over) or isinstance(bounded, Raw):
@@ -288,9 +296,9 @@ def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes
 
 
 def _wider(framing: Framing) -> Framing:
-    """`framing`, closing, with a larger ``max`` than its own; with its own if there is no larger one."""
+    """Return `framing` with ``oversize="close"`` and a larger ``max`` than its own, if it accepts a larger one."""
     for most in (4 * framing.max + 4, framing.max + 1):
-        with suppress(InvalidFraming):  # more than its length field can announce
+        with suppress(InvalidFraming):  # its length field cannot announce so many bytes
             return like(framing, max=most, oversize="close")
     return framing
 

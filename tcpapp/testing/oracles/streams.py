@@ -1,4 +1,4 @@
-"""Shared parts of the checks of a framing: streams read in chunks, their outcomes, and the errors of the checks."""
+"""Shared parts of the checks of a framing: streams in chunks, their outcomes, and the errors of the checks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 TRIED = 64
-"""Bytes up to which a stream is ended after each of them; the work grows with the square."""
+"""Streams of up to this many bytes are ended after each byte. The work grows with the square."""
 
 SHOWN = 300
 """The most characters of a value in the error of a check."""
 
 
 def broken(framing: object, promise: str, **facts: object) -> AssertionError:
-    """The error that says which `promise` of `framing` was broken, with the example that shows it."""
+    """Return the error for a broken `promise` of `framing`. The `facts` are the example that shows it."""
     lines = [f"{framing!r} breaks a promise: {promise}"]
     for name, fact in facts.items():
         lines.append(f"  {name.replace('_', ' ')}: {_shown(fact)}")
@@ -46,18 +46,18 @@ def broken(framing: object, promise: str, **facts: object) -> AssertionError:
 
 def without_frames(error: AssertionError) -> AssertionError:
     """
-    An error without the calls of the kit and of Hypothesis that led to it: its text has all that the test needs.
+    Return an error without the calls of the kit and of Hypothesis that led to it. Its text has all that the test needs.
 
-    Any other error, such as one of a user's strategy, is unchanged.
+    Any other error, such as an error of a user's strategy, is unchanged.
     """
     if "promise" in vars(error):
-        vars(error).pop("__notes__", None)  # Hypothesis's, of a function of the kit's
+        vars(error).pop("__notes__", None)  # notes of Hypothesis about a function of the kit
         error.__traceback__ = None
     return error
 
 
 def _shown(fact: object) -> str:
-    """A text as it is, and any other value as Python writes it, cut."""
+    """Return a text as it is, and any other value as its ``repr``, cut."""
     if isinstance(fact, str):
         return fact.rstrip()
     text = repr(fact)
@@ -66,7 +66,7 @@ def _shown(fact: object) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a stream: its messages, the kind of its failure, and the number of skipped messages."""
+    """The outcome of a stream: its messages, the class of its failure, and the number of skipped messages."""
 
     messages: tuple[bytes, ...]
     failure: type[UnreadableStream] | None
@@ -74,20 +74,25 @@ class Outcome:
 
 
 def like(framing: Framing, **options: Any) -> Framing:
-    """A framing configured as `framing`, except for these options. Raises `InvalidFraming` if they are impossible."""
+    """
+    Return a framing with the options of `framing`, changed by `options`. Raises `InvalidFraming` if they are
+    impossible.
+    """
     kept = {name: getattr(framing, name) for name in framing._defaults}
     return type(framing)(**(kept | {name: value for name, value in options.items() if name in kept}))
 
 
 def received_as(framing: Framing, message: bytes) -> bytes:
-    """The form in which `message` arrives: itself, or with the part of the header that a `LengthPrefixed` keeps."""
+    """
+    Return the form in which `message` arrives: unchanged, or with the part of the header that a `LengthPrefixed` keeps.
+    """
     if isinstance(framing, LengthPrefixed) and framing.strip < framing.offset + framing.width:
         return framing.frame(message)[framing.strip :]
     return message
 
 
 def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
-    """The whole messages in these chunks, up to the point where the stream cannot be read any more."""
+    """Return the whole messages in these chunks, up to a failure of the stream."""
     state = framing.fresh()
     messages: list[bytes] = []
     for chunk in chunks:
@@ -99,7 +104,7 @@ def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
 
 
 def start(framing: Framing) -> Framing:
-    """A fresh state of `framing`; raises if there is none."""
+    """Return a fresh state of `framing`. Raises `AssertionError` if it gives none."""
     try:
         state = framing.fresh()
     except Exception as error:
@@ -111,27 +116,27 @@ def start(framing: Framing) -> Framing:
 
 
 def stay(state: Framing, _chunks: Sequence[bytes]) -> Framing:
-    """The framing itself: the stream goes on where it is."""
+    """Return `state` itself, which continues to read the stream."""
     return state
 
 
 Between = Callable[[Framing, Sequence[bytes]], Framing]
-"""Is given a framing between two chunks, and all chunks for its errors; returns the framing that goes on."""
+"""A function that gets the framing between two chunks, and all chunks, and returns the framing that reads on."""
 
 
 def read(framing: Framing, chunks: Sequence[bytes], between: Between = stay) -> Outcome:
     """
-    The outcome of the stream that arrives in `chunks` and then ends.
+    Read a stream that arrives in `chunks` and then ends, and return its outcome.
 
-    `between` is called before the first chunk, and after each that did not end the stream. Raises `AssertionError` for
-    a broken promise: another error than `UnreadableStream`, a message that is not bytes or over ``max``, more held than
-    ``max`` and the chunk, an error that is forgotten.
+    `between` is called before the first chunk, and after each chunk that did not end the stream. Raises
+    `AssertionError` for a broken promise. These are another error than `UnreadableStream`, a message that is not bytes
+    or is over ``max``, more held bytes than ``max`` and the chunk, and a failure that is not raised again.
     """
     return go_on(between(start(framing), chunks), chunks, between)
 
 
 def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> Outcome:
-    """The outcome of the rest of a stream, which `state` reads; otherwise as `read`."""
+    """Read the rest of a stream with `state`, and return its outcome, as `read` does."""
     messages: list[bytes] = []
     failure: UnreadableStream | None = None
     for chunk in (*chunks, None):
@@ -149,7 +154,7 @@ def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> O
             state = between(state, chunks)
     if failure is not None:
         _check_failed(state, chunks, failure)
-    if isinstance(state, Raw):  # its messages are the chunks; only the joined bytes stay the same
+    if isinstance(state, Raw):  # its messages are the chunks, so only the joined bytes are the same
         messages = [b"".join(messages)]
     return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
 
@@ -187,12 +192,15 @@ def _check_failed(state: Framing, chunks: Sequence[bytes], failure: UnreadableSt
 
 
 def in_pieces(stream: bytes, size: int) -> list[bytes]:
-    """`stream` in chunks of `size` bytes."""
+    """Return `stream` in chunks of `size` bytes."""
     return [stream[at : at + size] for at in range(0, len(stream), size)]
 
 
 def places(stream: bytes) -> list[int]:
-    """Where `stream` is ended: after every byte of a short one, and near both ends and here and there in a long one."""
+    """
+    Return the places where `stream` is ended: after every byte of a short stream; near both ends and at some other
+    places of a long one.
+    """
     size = len(stream)
     if size <= TRIED:
         return [*range(size + 1)]
@@ -201,14 +209,18 @@ def places(stream: bytes) -> list[int]:
 
 
 def every_split(stream: bytes) -> Iterator[list[bytes]]:
-    """Every way in which `stream` can be cut, those with few cuts first: 2 to the power of its length minus one."""
+    """
+    Yield every way to cut `stream`, the ways with few cuts first. There are 2 to the power of its length minus one.
+    """
     for count in range(len(stream)):
         for places in combinations(range(1, len(stream)), count):
             yield [stream[first:last] for first, last in pairwise([0, *places, len(stream)])]
 
 
 def few_splits(stream: bytes) -> Iterator[list[bytes]]:
-    """`stream` whole, cut once at all its `places` (with an empty chunk, too), cut twice closely, and in pieces."""
+    """
+    Yield `stream` whole, cut once at each of its `places` (with an empty chunk, too), cut twice closely, and in pieces.
+    """
     yield [stream]
     for first in places(stream):
         yield [stream[:first], stream[first:]]

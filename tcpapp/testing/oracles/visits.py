@@ -1,4 +1,4 @@
-"""One connection of an app, over a fake transport and in virtual time, and its leaks."""
+"""One connection of an app over a fake transport, in virtual time, and the check of what it leaves behind."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ AWAITED = "the app leaves no waiting Deferred or coroutine behind"
 @implementer(ILogObserver)
 class Visit:
     """
-    One connection to `app`: `go` runs it, and raises `AssertionError` if something is left.
+    One connection to `app`. `go` runs it, and raises `AssertionError` if something is left.
 
-    `within` is how many seconds the app has, after the end, to come to rest. It watches the log while it runs.
+    After the end, the app has `within` seconds to come to rest. The visit watches the log while it runs.
     """
 
     def __init__(self, app: Any, framing: Framing, options: dict[str, Any], within: float) -> None:
@@ -60,21 +60,21 @@ class Visit:
         self._protocol, self._connection = protocol, protocol.connection
 
     def go(self, events: Sequence[Event]) -> None:
-        """Open the connection, let `events` happen to it, end it if none of them did, and check what is left."""
+        """Open the connection, let `events` happen, end the connection if they did not, and check what is left."""
         globalLogPublisher.addObserver(self)
         try:
             self._happen(lambda: self._transport.connect(self._protocol))
             for event in events:
-                self._happen(lambda event=event: self._apply(event))  # type: ignore[misc]  # a default, bound now
+                self._happen(lambda event=event: self._apply(event))  # type: ignore[misc]  # a default argument binds the event now
             self._happen(self._end)
             self._happen(lambda: self._clock.advance(self._within))
             left = self._left()
             sent = self._transport.value()
             self._protocol = self._connection = self._transport = None
-            gc.collect(1)  # an unhandled failure is logged when its Deferred is collected, and those are young
+            gc.collect(1)  # unhandled failures are logged when their Deferreds are collected, which are young objects
         finally:
             globalLogPublisher.removeObserver(self)
-        self._faults.sort(key=lambda fault: fault[0] == LOGGED)  # a failure says more
+        self._faults.sort(key=lambda fault: fault[0] == LOGGED)  # a failure says more than a logged error
         for promise, fault in [*self._faults, *left]:
             chunks = [each.data for each in events if isinstance(each, Deliver)]
             messages = messages_of(self._framing, chunks)
@@ -89,7 +89,7 @@ class Visit:
             )
 
     def __call__(self, event: LogEvent) -> None:
-        """Note an error in the log, as its observer."""
+        """Note an error in the log. The log calls it."""
         failure = event.get("log_failure")
         if failure is not None:
             self._faults.append((HANDLED, failure.getTraceback()))
@@ -99,11 +99,11 @@ class Visit:
     # Events.
 
     def _happen(self, step: Callable[[], object]) -> None:
-        """Do one event, and the reactor's work after it."""
+        """Let one event happen, and do the reactor's work after it."""
         try:
             step()
             self._transport.turn()
-        except Exception:  # noqa: BLE001 - a timer of the app can raise anything: it is reported
+        except Exception:  # noqa: BLE001 - a timer of the app can raise anything, which is reported
             self._faults.append((HANDLED, Failure().getTraceback()))
 
     def _apply(self, event: Event) -> None:
@@ -126,7 +126,7 @@ class Visit:
             happens[type(event)]()
 
     def _end(self) -> None:
-        """A transport that neither reads nor writes does not notice a reset; here, it does in the end."""
+        """End the connection. A transport that neither reads nor writes does not notice a reset, so it is told here."""
         if self._connection.state is not State.CLOSED:
             self._transport.lose(ConnectionLost())
 
@@ -137,7 +137,7 @@ class Visit:
             self._faults.append(("the app raises no exception, whatever the peer sends", event.failure.getTraceback()))
 
     def _watched(self) -> Handlers:
-        """The handlers of the app, watched."""
+        """Return the handlers of the app, wrapped so that their results are watched."""
         handlers = copy.copy(self._handlers())
         handlers.opened = self._awaited("opened", handlers.opened)
         handlers.received = self._awaited("received", handlers.received)
@@ -176,13 +176,13 @@ class Visit:
     # Leaks.
 
     def _left(self) -> list[tuple[str, str]]:
-        """Each promise that is broken now, with the thing that is left."""
+        """Return each promise that is broken now, with the thing that is left."""
         now = self._clock.seconds()
         left = [("the app leaves no timer behind", timer(call, now)) for call in self._clock.getDelayedCalls()]
         left += [
             (AWAITED, name)
             for name, deferred, result in self._waiting
-            if not deferred.called or _goes_on(result)  # a coroutine can go on although it was cancelled
+            if not deferred.called or _goes_on(result)  # a coroutine can continue although it was cancelled
         ]
         left += [
             (AWAITED, f"the conversation {talk.__qualname__}, line {talk.cr_frame.f_lineno}")
@@ -195,5 +195,5 @@ class Visit:
 
 
 def _goes_on(result: object) -> bool:
-    """Whether the result of an app is a coroutine that has not ended."""
+    """Return whether the result of an app is a coroutine that has not ended."""
     return inspect.iscoroutine(result) and inspect.getcoroutinestate(result) != inspect.CORO_CLOSED

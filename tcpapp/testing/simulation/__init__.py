@@ -1,16 +1,16 @@
 """
-Whole services in one process and in virtual time, by a seed: the same seed gives the same run, event for event.
+Whole services in one process and in virtual time. The same seed gives the same run, event for event.
 
 ::
 
-    search, faults            `simulate`: search for a seed that fails; faults, drawn from the seed
+    search, faults            `simulate`, which searches for a seed that fails; faults, drawn from the seed
       simulation              hosts, links, partitions, `run`
-        host, reactor         a machine and its process; its reactor for Twisted
-        network, handshake    the hosts that can reach each other; how connections begin
-        ports, line, tls      listening, connecting, transports; sockets over `Pipe`; TLS on virtual time
-        timeline, decisions   the order of events; the random decisions
-        chance                random values of Python's own modules, by the seed
-        trace, watch, errors  the events; the failures
+        host, reactor         a machine and its process, and the reactor of that process
+        network, handshake    links between hosts; the beginning of connections
+        ports, line, tls      listening, connecting, transports; sockets over `Pipe`; TLS in virtual time
+        timeline, decisions   the order of events; random decisions
+        chance                random values of Python's own modules, from the seed
+        trace, watch, errors  the recorded events; failures; errors
 """
 
 from tcpapp.testing.simulation.decisions import Schedule

@@ -1,9 +1,9 @@
 """
-The random decisions of a simulation: each is drawn from a named stream, and can be written down.
+The random decisions of a simulation. Each is drawn from a named stream, and can be recorded.
 
-A stream's decisions depend only on the seed and its own name, so one decision less in a stream changes no other stream.
-0 is always the simplest choice: no fault, no cut, the shortest way, first come first served. A schedule of zeros is a
-run without special events; a failing schedule becomes smaller by setting decisions to zero.
+The decisions of a stream depend only on the seed and on its name, so fewer decisions in one stream change no other
+stream. 0 is always the simplest choice: no fault, no cut, the shortest delay, first come first served. A schedule of
+zeros is a run without special events. A failing schedule becomes smaller by setting decisions to zero.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Decisions", "Schedule", "Stream"]
 T = TypeVar("T")
 
 Schedule = Mapping[str, Mapping[int, int]]
-"""The decisions that are not 0: for each stream, by their places in it."""
+"""The decisions that are not 0: for each stream, by their position in it."""
 
 FINENESS = 1 << 20
-"""How finely a `Stream.fraction` is drawn: to a millionth."""
+"""The number of different values of `Stream.fraction`: about a million."""
 
 
 class Stream:
@@ -34,7 +34,7 @@ class Stream:
         self.count = 0
 
     def draw(self, choices: int) -> int:
-        """A number from 0, the simplest choice, to ``choices - 1``."""
+        """Draw a number from 0, the simplest choice, to ``choices - 1``."""
         count = self.count
         self.count = count + 1
         chosen = int(self._random() * choices)
@@ -43,20 +43,20 @@ class Stream:
         return chosen
 
     def fraction(self) -> float:
-        """A number from 0.0 up to, but not including, 1.0."""
+        """Draw a number from 0.0 up to, but not including, 1.0."""
         return self.draw(FINENESS) / FINENESS
 
     def chance(self, likelihood: float) -> bool:
-        """Whether an event of this probability, from 0.0 to 1.0, happens now."""
+        """Draw whether an event of this probability (0.0 to 1.0) happens."""
         return self.draw(FINENESS) >= (1.0 - likelihood) * FINENESS
 
     def pick(self, among: Sequence[T]) -> T:
-        """One of these; the simplest choice is the first."""
+        """Draw one of the values in `among`. The first is the simplest choice."""
         return among[self.draw(len(among))]
 
 
 class _Replayed(Stream):
-    """The decisions of one kind from a schedule."""
+    """The decisions of one kind, from a schedule."""
 
     __slots__ = ("_given",)
 
@@ -65,7 +65,7 @@ class _Replayed(Stream):
         self._given = given
 
     def draw(self, choices: int) -> int:
-        """The schedule's decision, or the last choice if its number is too high; 0 if it has none."""
+        """Return the decision of the schedule, or the last choice if its number is too high; 0 if it has none."""
         count = self.count
         self.count = count + 1
         chosen = min(self._given.get(count, 0), choices - 1)
@@ -76,10 +76,10 @@ class _Replayed(Stream):
 
 class Decisions:
     """
-    Every decision of a run, by `seed`, or by `schedule` if one is given.
+    All decisions of a run: from `seed`, or from `schedule` if one is given.
 
-    With `record`, `schedule` has the decisions afterwards: given to another run of the same scenario, it repeats the
-    run.
+    With `record`, the property `schedule` has the decisions of the run. Given to another run of the same scenario, it
+    repeats the run.
     """
 
     def __init__(self, seed: int, schedule: Schedule | None = None, *, record: bool = False) -> None:
@@ -90,7 +90,7 @@ class Decisions:
         self._streams: dict[str, Stream] = {}
 
     def stream(self, name: str) -> Stream:
-        """The stream of this name."""
+        """Return the stream of this name."""
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = self._make(name)
@@ -98,12 +98,12 @@ class Decisions:
 
     @property
     def schedule(self) -> dict[str, dict[int, int]]:
-        """The decisions so far, without zeros. Empty unless `record` was asked for."""
+        """The decisions until now, without zeros. It is empty without `record`."""
         return {name: dict(drawn) for name, drawn in self._drawn.items() if drawn}
 
     def _make(self, name: str) -> Stream:
         drawn = self._drawn.setdefault(name, {}) if self._record else None
         if self._given is not None:
             return _Replayed(self._given.get(name, {}), drawn)
-        # a text seeds through SHA-512, the same in every process
+        # a text is hashed by SHA-512, so the seed is the same in every process
         return Stream(Random(f"{self._seed}/{name}").random, drawn)  # noqa: S311  # simulated chance, to be repeated

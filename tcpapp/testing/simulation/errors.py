@@ -1,4 +1,4 @@
-"""The errors of a simulation, each with the seed, the last events, and the way to run it again."""
+"""The errors of a simulation. Each shows the seed, the last events, and how to run it again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tcpapp.testing.simulation.trace import Trace
 __all__ = ["NeverSettles", "NotRepeated", "NothingLeft", "RunFailed", "SimulationError", "SimulationFailed"]
 
 TAIL = 30
-"""Lines of the trace in an error's text: as many as fit on a screen."""
+"""The lines of the trace in an error's text: as many as fit on a screen."""
 
 AROUND = 8
-"""Lines before the point where two traces differ, and of each of them after it: they fit on a screen together."""
+"""The lines before the point where two traces differ, and of each trace after it. Together they fit on a screen."""
 
 DEPENDS = (
     "the scenario depends on more than its seed. No seed decides: the order of a set of objects (their addresses in "
@@ -32,9 +32,9 @@ class SimulationError(AssertionError):
         SimulationError
         ├── RunFailed         an exception was raised, or a failure was logged or never handled
         ├── NothingLeft       the awaited result has not come, and no event is left
-        ├── NeverSettles        it went on for more events than allowed
-        ├── NotRepeated       `simulate` has found a seed, and the same seed did not fail in the same way again
-        └── SimulationFailed  `simulate` has found a seed
+        ├── NeverSettles      the run had more events than allowed
+        ├── NotRepeated       `simulate` has found a seed that fails, and that did not fail in the same way again
+        └── SimulationFailed  `simulate` has found a seed that fails
     """
 
     def __init__(self, text: str, seed: int, trace: Trace) -> None:
@@ -49,29 +49,33 @@ class SimulationError(AssertionError):
 
     @property
     def replay(self) -> str:
-        """How to run it again."""
+        """The code that runs it again."""
         return f"Simulation({self.seed})"
 
 
 class RunFailed(SimulationError):
-    """An exception was raised, or a failure was logged, or a Deferred's was never handled; it is the ``__cause__``."""
+    """
+    An exception was raised, a failure was logged, or the failure of a Deferred was not handled. It is the
+    ``__cause__``.
+    """
 
 
 class NothingLeft(SimulationError):
-    """The awaited result has not come, and no event is left: a waiting call was forgotten."""
+    """The awaited result has not come, and no event is left: no code will fire it."""
 
 
 class NeverSettles(SimulationError):
-    """It went on for more events than allowed: an endless loop, or a timer that sets itself again for ever."""
+    """The run had more events than allowed: there is an endless loop, or a timer that sets itself again for ever."""
 
 
 class NotRepeated(SimulationError):
     """
     A scenario failed, and did not fail in the same way when it was run again with the same seed.
 
-    So the scenario, or the code that it runs, depends on more than the seed. `error` is the first exception, and
-    `trace` has the events of that run. `again` is the exception of the second run (`None`: none), and `trace_again` has
-    its events. `parted_at` is the number of the first event that differs, from 0; `None`: the traces are equal.
+    So the scenario, or the code that it runs, depends on more than the seed. `error` is the exception of the first run,
+    and `trace` has its events. `again` is the exception of the second run (`None`: it raised none), and `trace_again`
+    has its events. `parted_at` is the number of the first event that differs, counted from 0; `None` if the traces are
+    equal.
     """
 
     def __init__(self, seed: int, error: Exception, trace: Trace, again: Exception | None, trace_again: Trace) -> None:
@@ -95,10 +99,10 @@ class NotRepeated(SimulationError):
 
 class SimulationFailed(SimulationError):
     """
-    A scenario failed with a seed, and with a smaller schedule too.
+    A scenario failed with a seed, and was made smaller.
 
-    `error` is the exception with that `schedule`, which has the decisions that matter. `runs` is the number of seeds
-    tried. The `trace` belongs to the smaller schedule.
+    `schedule` has the decisions that the failure needs, and `error` and `trace` are of the run with this schedule.
+    `runs` is the number of seeds that were tried.
     """
 
     def __init__(self, error: Exception, seed: int, trace: Trace, schedule: Schedule, runs: int) -> None:
@@ -111,7 +115,7 @@ class SimulationFailed(SimulationError):
 
     @property
     def replay(self) -> str:
-        """How to run it again, as it was found and as it was shrunk."""
+        """The code that runs it again: with the seed, and with the smaller schedule."""
         return (
             f"simulate(scenario, seeds=[{self.seed}])\n"
             f"found by {self.runs} run(s); shrunk to {count_of(self.schedule)} decision(s) that are not the "
@@ -121,17 +125,17 @@ class SimulationFailed(SimulationError):
 
 
 def _said(error: Exception | None) -> str:
-    """The exception of a run, in a line."""
+    """Return the exception of a run as one line."""
     if error is None:
         return "nothing was raised"
     return f"{type(error).__name__}: {getattr(error, 'text', error)}".partition("\n")[0]
 
 
 def count_of(schedule: Schedule) -> int:
-    """How many decisions a schedule has."""
+    """Return the number of decisions in a schedule."""
     return sum(map(len, schedule.values()))
 
 
 def plain(schedule: Schedule) -> Mapping[str, Mapping[int, int]]:
-    """The schedule as dictionaries, for pasting into a program."""
+    """Return the schedule as dictionaries whose ``repr`` can be pasted into a program."""
     return {name: dict(drawn) for name, drawn in schedule.items()}

@@ -1,4 +1,4 @@
-"""Faults while a scenario runs, drawn from the seed; every fault is over in the end."""
+"""Faults while a scenario runs, drawn from the seed. All faults are undone in the end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tcpapp.testing.simulation.simulation import Simulation
 __all__ = ["FAULTS", "faults"]
 
 SLOWNESS = 1_000.0
-"""Bytes a second of a slow reader: a small message takes a noticeable time, a large one seconds."""
+"""Bytes a second of a slow reader. A small message takes a noticeable time, a large one takes seconds."""
 
 JUMPS = 0.5, -0.5, 60.0, -60.0, 3600.0, -3600.0
-"""Seconds that a clock is set forward or back: by a time service that corrects it, and by hand."""
+"""Seconds by which a clock is set forward or back: small ones as by a time service, large ones as by hand."""
 
 LINES: Final[tuple[dict[str, Any], ...]] = (
     {"latency": (0.1, 2.0)},
@@ -25,11 +25,13 @@ LINES: Final[tuple[dict[str, Any], ...]] = (
     {"latency": (0.001, 0.01), "capacity": 100},
     {"latency": (0.001, 0.01), "cuts": 0.9},
 )
-"""The faults of a line: far, thin, short of buffers, in pieces. Waiting bytes get through within seconds."""
+"""
+The faults of a line: long latency, little bandwidth, small buffers, small pieces. Waiting bytes arrive within seconds.
+"""
 
 
 class _Faults:
-    """Causes a fault every now and then, until a time."""
+    """Causes faults at random times until the time `until`."""
 
     def __init__(
         self, sim: Simulation, until: float, every: float, hosts: Sequence[Host], kinds: Sequence[str]
@@ -55,17 +57,17 @@ class _Faults:
         self._next()
 
     def other(self, host: Host) -> Host | None:
-        """Another host; `None`, all others, where it is this one."""
+        """Draw another host; `None`, which stands for all others, if the host itself is drawn."""
         other = self._chance.pick(self.simulation.hosts)
         return None if other is host else other
 
     def others(self, host: Host) -> list[Host]:
-        """Another host, or all others."""
+        """Draw another host or all other hosts, and return them."""
         other = self.other(host)
         return [each for each in self.simulation.hosts if each is not host] if other is None else [other]
 
     def later(self, undo: Callable[[], object]) -> None:
-        """Undo the fault, before the time is over."""
+        """Undo a fault at a random time before `until`."""
         left = self._until - self.simulation.now
         self.simulation.call_later(min(left, 4 * self._every * self._chance.fraction()), undo)
 
@@ -127,17 +129,17 @@ FAULTS: Final[dict[str, Callable[[_Faults, Host, Stream], None]]] = {
     "line": _line,
 }
 """
-The kinds of faults; all but ``jump``, which stays, and ``reset``, which is over at once, are undone in time.
+The kinds of faults. All are undone in time, except ``jump``, which stays, and ``reset``, which is over at once.
 
 ============= =======================================================================================================
-partition     nothing gets through, in both directions or in one; connecting clients wait
+partition     nothing passes, in both directions or in one; connecting clients wait
 reset         connections are reset
 half-open     connections are reset, and the other end does not notice
 slow          the host reads slowly, or not at all
-line          the way to another host, or to all, is long, thin, short of buffers, or cuts what is written and read
+line          the link to another host, or to all, has one of the faults in `LINES`
 jump          the host's clock is set forward or back
-crash         the process is gone, or the machine with it; it is started again. Clients are refused, or wait
-exit          the process ends, and the kernel closes its connections in order; it is started again
+crash         the process ends without closing, or the machine too; it is started again. Clients are refused, or wait
+exit          the process ends, and the kernel closes its connections by FIN; it is started again
 ============= =======================================================================================================
 """
 
@@ -150,10 +152,10 @@ def faults(
     kinds: Sequence[str] = ("partition", "reset", "slow"),
 ) -> None:
     """
-    Cause a fault of one of `hosts` (`None`: any) about every `every` seconds, until the time `until`.
+    Cause a fault at one of `hosts` (`None`: all hosts) about every `every` seconds, until the time `until`.
 
-    `kinds` are among `FAULTS`; a host that crashes or exits needs a ``boot`` to come back. At `until` all faults are
-    over. Raises `ValueError` for an unknown kind.
+    `kinds` are names in `FAULTS`. A host that crashes or exits needs a ``boot`` to be started again. At `until` all
+    faults are undone. Raises `ValueError`, the caller's fault, for an unknown kind.
     """
     for kind in kinds:
         if kind not in FAULTS:

@@ -1,4 +1,4 @@
-"""The beginning of a connection: SYN, SYN and ACK, ACK, any of which can get lost."""
+"""The beginning of a connection: SYN, SYN and ACK, ACK. Each of these packets can get lost."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 __all__ = ["Handshake"]
 
 SYN_RETRIES = 6
-"""How often Linux sends a SYN again (tcp_syn_retries), after 1, 2, 4, … seconds; it gives up 127 s after the first."""
+"""Linux sends a SYN again this many times (tcp_syn_retries), after 1, 2, 4, … seconds. It gives up after 127 s."""
 
 
 class NetworkPart(Protocol):
-    """The network, as a handshake asks it."""
+    """The methods of the network that a handshake uses."""
 
     @property
     def simulation(self) -> SimulationPart:
-        """What the network is of."""
+        """The simulation that the network belongs to."""
 
     def link(self, a: HostPart, b: HostPart) -> Link:
-        """The way from one host to another."""
+        """Return the link from one host to another."""
 
     def clock(self, name: str) -> LineClock:
-        """A clock for what is on its way."""
+        """Return a clock for the packets of a handshake."""
 
     def port(self, host: HostPart, key: int | bytes, ip: str | None) -> Port | None:
-        """The port that is listened on there."""
+        """Return the port of `host` that listens on `key`; `None` if there is none."""
 
     def join(self, a: HostPart, b: HostPart, names: tuple[str, str]) -> tuple[SimulatedSocket, SimulatedSocket]:
-        """The two ends of a new connection."""
+        """Return the two sockets of a new connection."""
 
 
 class Handshake:
     """
     One attempt of a client to connect.
 
-    It is refused if nobody listens. Lost packets (in a partition, at a host without power, in front of a full backlog)
-    are sent again after 1, 2, 4, … seconds, as in Linux, so the connector's timeout usually comes first.
+    It is refused if no port listens. Lost packets (in a partition, at a host without power, at a full backlog) are sent
+    again after 1, 2, 4, … seconds, as in Linux. So the timeout of the connector usually comes first.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Handshake:
 
     @property
     def _over(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether the attempt has ended: its connector no longer waits for it."""
         return bool(self._attempt.over) or not self._reactor.turns.alive
 
     def _carries(self, a: HostPart, b: HostPart) -> bool:
@@ -93,7 +93,7 @@ class Handshake:
         self._attempt.failIfNotConnected(getConnectError((number, os.strerror(number))))
 
     def _send(self, tries: int) -> None:
-        """Send a SYN, and again if there is no answer."""
+        """Send a SYN, and send it again if there is no answer."""
         if self._over:
             return
         if tries > SYN_RETRIES:
@@ -108,14 +108,14 @@ class Handshake:
         return port
 
     def _arrive(self) -> None:
-        """The SYN has arrived; the answer goes back, unless the backlog is full."""
+        """Answer the SYN that has arrived, unless the backlog is full."""
         port = self._port()
         full = port is not None and len(port.waiting) >= port.backlog
         if not full and self._carries(self._there, self._here):
             self._clock.callLater(self._delay(self._there, self._here), self._answered, port is not None)
 
     def _answered(self, accepted: bool) -> None:
-        """The answer has arrived."""
+        """Handle the answer that has arrived: connect, or fail."""
         if self._over:
             self._retry.cancel()
             return
@@ -129,13 +129,13 @@ class Handshake:
         self._connector.connected(self._attempt, mine, self._host, self._peer)
 
     def _acknowledge(self, theirs: SimulatedSocket) -> None:
-        """Tell the server that the connection is there; as often as needed."""
+        """Send the ACK to the server, and send it again until it arrives."""
         carried = self._carries(self._here, self._there)
         seconds = self._delay(self._here, self._there) if carried else 1.0
         self._clock.callLater(seconds, self._accept if carried else self._acknowledge, theirs)
 
     def _accept(self, theirs: SimulatedSocket) -> None:
-        """The connection is in the port's queue, if there is still a port."""
+        """Put the connection into the queue of the port, or reset it if there is no port any more."""
         port = self._port()
         if theirs.closed:
             return

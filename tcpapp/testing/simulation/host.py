@@ -1,4 +1,4 @@
-"""A simulated machine with one process on it, which can crash and be started again."""
+"""A simulated machine with one process, which can crash and be started again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Host:
     """
     A machine of the simulation: a name, an address, and one process, which uses its `reactor`.
 
-    ``Simulation.host`` makes it. `boot(host)` starts the process's program. `restart` runs it again, with a new reactor
-    and without any earlier state.
+    ``Simulation.host`` returns it. ``boot(host)`` starts the program of the process. `restart` runs it again, with a
+    new reactor and without any earlier state.
     """
 
     def __init__(self, simulation: SimulationPart, name: str, ip: str, boot: Callable[[Host], Any] | None) -> None:
@@ -31,28 +31,31 @@ class Host:
 
     @property
     def running(self) -> bool:
-        """Whether its process runs."""
+        """Whether the process runs."""
         return self.reactor.turns.alive
 
     def crash(self, silently: bool = False) -> None:
         """
-        The process is gone, now: its timers never fire, its code is never called again, and its memory is lost.
+        End the process now, without closing. Its timers never fire, its code is never called again, and its memory is
+        lost.
 
-        Its peers' connections are reset, as for a process that is killed with unread bytes; new connections are
-        refused. With `silently`, the machine is gone too, as by loss of power: no peer is told, connecting hangs, and a
-        peer notices when it sends something after the `restart`.
+        Its connections are reset, as for a process that is killed with unread bytes. New connections are refused. With
+        `silently`, the machine stops, too, as by loss of power: no peer gets a packet, connecting hangs, and a peer
+        notices only when it sends something after the `restart`.
         """
         self.simulation.note(self.name, "crashes", "silently" if silently else "")
         self._end(silently=silently, reset=True)
 
     def exit(self, reactor: SimulatedReactor) -> None:
-        """The process of this reactor has stopped it: its connections are closed, by FIN."""
+        """End the process of this reactor, which was stopped. Its connections are closed by FIN."""
         if reactor is self.reactor and self.running:
             self.simulation.note(self.name, "exits")
             self._end(silently=False, reset=False)
 
     def restart(self) -> None:
-        """Start a new process, after a `crash` of the one that still runs: `boot` is called, with a new reactor."""
+        """
+        Start a new process: `boot` is called, with a new reactor. If the old process still runs, it crashes first.
+        """
         if self.running:
             self.crash()
         self.powered = True
@@ -62,16 +65,16 @@ class Host:
         self.simulation.boot(self)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward, or back, and the process's timers with it: see `SimulatedReactor`."""
+        """Set the wall clock `seconds` forward or back, and with it the timers of the process. See `SimulatedTime`."""
         self.simulation.note(self.name, "clock jumps", f"{seconds:+g} s")
         self.offset += seconds
         self.reactor.jump(self.offset)
 
     def read_at(self, speed: float | None) -> None:
         """
-        From now on the process reads `speed` bytes a second of each connection; 0: none at all, `None`: all.
+        Let the process read `speed` bytes a second from each connection from now on; 0: none, `None`: no limit.
 
-        So the writes of its peers fill the connection, and then their transports.
+        A slow reader lets the writes of its peers fill the connection, and then their transports.
         """
         self.simulation.note(self.name, "reads at", "full speed" if speed is None else f"{speed:g} bytes/s")
         self.reading_speed = speed
@@ -79,9 +82,9 @@ class Host:
 
     def reset(self, other: Host | None = None) -> None:
         """
-        Reset its connections, or those with `other`: both ends lose them.
+        Reset the connections of this host, or only its connections with `other`. Both ends lose them.
 
-        In a partition the resets get lost, and each end notices when it sends something.
+        In a partition the resets get lost, and each end notices only when it sends something.
         """
         self.simulation.note(self.name, "is reset", "" if other is None else f"with {other.name}")
         self.simulation.network.reset(self, other)

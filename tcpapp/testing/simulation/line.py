@@ -1,4 +1,6 @@
-"""The line between two hosts, and the sockets at its ends: a `Pipe` whose delays, cuts and places the seed decides."""
+"""
+The line between two hosts, and its sockets. The line is a `Pipe`; the seed decides its delays, its cuts and its order.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,17 @@ __all__ = ["Latency", "Line", "LineClock", "Link", "SimulatedSocket"]
 
 Latency = float | tuple[float, float] | Callable[[float], float]
 """
-Seconds from one host to another: a constant, a uniform range, or a function of a fraction from 0.0 up to 1.0.
+Seconds from one host to another: a constant, a range (drawn uniformly), or a function of a fraction from 0.0 up to 1.0.
 
 The function is the quantile function of a distribution, such as ``lambda fraction: 0.01 - 0.02 * math.log(1 -
 fraction)``.
 """
 
 SIZES = 4, 64, 1460
-"""Bounds for the length of a cut piece, in bytes: inside a frame's head, inside a small frame, inside a TCP segment."""
+"""Bounds for the bytes of a cut piece: inside a header, inside a small frame, inside a TCP segment."""
 
 READS_A_SECOND = 10
-"""How often a reader of limited speed reads: often enough to look steady, and seldom enough to cost nothing."""
+"""The reads a second of a reader of limited speed: enough to look steady, and few enough to cost nothing."""
 
 
 GIVE_UP = 924.6
@@ -39,9 +41,9 @@ class Link:
     """
     The properties of the link between two hosts.
 
-    `latency` in seconds (see `Latency`), `bandwidth` in bytes a second for each connection (`None`: no limit),
-    `capacity` in bytes that the kernels hold of one direction of a connection. `cuts` is the probability, from 0.0 to
-    1.0, that a read gives fewer bytes than there are, and that a write accepts fewer bytes than there is room for.
+    `latency` is in seconds (see `Latency`). `bandwidth` is in bytes a second for each connection (`None`: no limit).
+    `capacity` is the bytes that the kernels hold for one direction of a connection. `cuts` is the probability (0.0 to
+    1.0) that a read gets fewer bytes than there are, and that a write accepts fewer bytes than there is room for.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Link:
         self.parted = False
 
     def delay(self, chance: Stream) -> float:
-        """The delay for this item."""
+        """Draw the delay in seconds for one item."""
         latency = self.latency
         if isinstance(latency, tuple):
             least, most = latency
@@ -65,7 +67,7 @@ class Link:
 
 
 class LineClock:
-    """The simulation's time, for events outside the processes; the seed orders the events of one moment."""
+    """The time of the simulation, for events outside the processes. The seed orders the events of one moment."""
 
     __slots__ = ("_chance", "_timeline", "_world")
 
@@ -75,11 +77,11 @@ class LineClock:
         self._chance = chance
 
     def seconds(self) -> float:
-        """Seconds since the simulation began."""
+        """Return the seconds since the simulation began."""
         return self._timeline.now
 
     def callLater(self, delay: float, call: Callable[..., None], *arguments: Any) -> Later:
-        """Call it in `delay` seconds."""
+        """Call `call` in `delay` seconds."""
         later = Later(call, *arguments)
         timeline = self._timeline
         timeline.at(timeline.now + delay, self._chance.draw(TIES), self._world, Later.happen, later)
@@ -90,15 +92,15 @@ class Line(Pipe):
     """
     One direction of a simulated connection.
 
-    During a partition, sent bytes wait, as TCP sends them again and again, and arrive when it is over. Resets are sent
-    once, and get lost. So one end can be gone without the other's knowledge. The other end learns of it from the answer
-    to later or waiting bytes: `on_answered` is called when that gets through.
+    During a partition, sent bytes wait, because TCP repeats them, and arrive when the partition is over. A reset is
+    sent only once, and gets lost. So one end can be gone while the other end does not know it. The other end gets an
+    answer to later or waiting bytes: `on_answered` is called when the answer arrives.
 
     Bytes that have waited for `GIVE_UP` seconds are lost, and `on_given_up` is called.
     """
 
     def __init__(self, clock: LineClock, chance: Stream, link: Link, reader: HostPart) -> None:
-        super().__init__(clock, capacity=link.capacity, bandwidth=link.bandwidth)  # type: ignore[arg-type]  # asked for no more
+        super().__init__(clock, capacity=link.capacity, bandwidth=link.bandwidth)  # type: ignore[arg-type]  # it is used for nothing else
         self.chance = chance
         self.link = link
         self.reader = reader
@@ -110,11 +112,11 @@ class Line(Pipe):
 
     @property
     def arrived(self) -> int:
-        """Bytes that can be read."""
+        """The number of bytes that can be read."""
         return len(self._arrived)
 
     def refresh(self) -> None:
-        """Check whether the link carries anything now."""
+        """Let the line carry items or wait, as the link does now."""
         parted = self.link.parted or not self.reader.powered
         if parted and not self._stalled:
             self.stall()
@@ -129,21 +131,21 @@ class Line(Pipe):
                 self.on_answered()
 
     def refresh_after(self, seconds: float) -> None:
-        """Like `refresh`, but the waiting bytes take their time to come."""
+        """Do as `refresh` does, but let the waiting bytes arrive only after `seconds`."""
         if self.link.parted:
             self.refresh()
         else:
             self.clock.callLater(seconds, self.refresh)
 
     def relink(self, link: Link) -> None:
-        """Use another link from now on; a writer that waits for room is told, because there may be some."""
+        """Use another link from now on. A writer that waits for room is called, because there is possibly room now."""
         self.link = link
         self.bandwidth = link.bandwidth
         self.capacity = link.capacity
         self.on_room()
 
     def reset(self) -> None:
-        """Break off; a reset that cannot get through now is lost."""
+        """Reset the line. A reset that cannot pass now is lost."""
         if self._stalled:
             self._written = True
             self._sends_again = self._sends_again or bool(self._flight)
@@ -168,7 +170,7 @@ class Line(Pipe):
 
 
 class SimulatedSocket(PipeSocket):
-    """An end of a connection, on a host: reads at the host's speed, and notes received bytes in the trace."""
+    """An end of a connection on a host. It reads at the host's speed, and notes received bytes in the trace."""
 
     incoming: Line
     outgoing: Line
@@ -187,11 +189,11 @@ class SimulatedSocket(PipeSocket):
 
     @property
     def readable(self) -> bool:
-        """Whether there are bytes, and the host reads them now."""
+        """Whether there is something to read, and the host reads now."""
         return self.incoming.readable and not self._rests and self.host.reading_speed != 0
 
     def recv(self, most: int) -> bytes:
-        """Read received bytes, or a part of them."""
+        """Return received bytes, or a part of them."""
         incoming = self.incoming
         speed = self.host.reading_speed
         if speed is not None:
@@ -219,18 +221,18 @@ class SimulatedSocket(PipeSocket):
         return super().send(data)
 
     def hang_up(self, *, reset: bool) -> None:
-        """Neither read nor write any more."""
+        """Stop reading and writing, and note it in the trace."""
         self._trace.add(self.incoming.clock.seconds(), self.name, "is closed", "with a reset" if reset else "")
         super().hang_up(reset=reset)
         self.on_closed(self)
 
     def drop(self, *, reset: bool) -> None:
-        """The kernel closes it, without the host's program."""
+        """Close the socket from the kernel, without the program of the host."""
         self.closed = True
         self.hang_up(reset=reset)
 
     def vanish(self) -> None:
-        """The host is gone; the host that runs there later answers bytes, and an end, with a reset."""
+        """Lose the socket with its host. A host that runs there later answers bytes and an end with a reset."""
         self.closed = True
         self.incoming.refuse()
         self.incoming.refuses_ends = True

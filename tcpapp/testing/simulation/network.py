@@ -1,4 +1,4 @@
-"""The network between the hosts: addresses, names, links and partitions; and how connections begin."""
+"""The network between the hosts: addresses, names, links and partitions, listening and connecting."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ EPHEMERAL = 49152
 LOOPBACK = "127.0.0.1"
 
 ALL = ("", "0.0.0.0", "::")  # noqa: S104  # simulated
-"""The key of a port that is listened on at every address."""
+"""The interfaces that stand for all addresses of a host."""
 
 LOCAL_LATENCY = 0.00002, 0.0001
-"""Seconds from one process to another on its host: the latency of a loopback interface."""
+"""Seconds between two processes of one host: the latency of a loopback interface."""
 
 
 class Network:
-    """The hosts, the links between them, and every connection."""
+    """The hosts, the links between them, and all connections."""
 
     def __init__(self, simulation: SimulationPart, link: Callable[[], Link]) -> None:
         self.simulation = simulation
@@ -57,7 +57,7 @@ class Network:
     # Names, addresses and links.
 
     def ip_of(self, name: str, asking: HostPart) -> str | None:
-        """The address of the host of this name, as a host has it that asks; `None` where there is none."""
+        """Return the address of the host of this name, for the host `asking`; `None` if there is none."""
         if isIPAddress(name):
             return name
         if name == "localhost":
@@ -66,13 +66,13 @@ class Network:
         return host.ip if host else None
 
     def host_at(self, ip: str, asking: HostPart) -> HostPart | None:
-        """The host of this address."""
+        """Return the host with this address, for the host `asking`; `None` if there is none."""
         if ip == LOOPBACK:
             return asking
         return next((host for host in self.hosts.values() if host.ip == ip), None)
 
     def link(self, a: HostPart, b: HostPart) -> Link:
-        """The way from one host to another."""
+        """Return the link from one host to another."""
         link = self._links.get((a, b))
         if link is None:
             local = Link(LOCAL_LATENCY, cuts=self._default().cuts)
@@ -80,12 +80,12 @@ class Network:
         return link
 
     def part(self, a: HostPart, b: HostPart, parted: bool) -> None:
-        """Nothing comes from `a` to `b`, or again."""
+        """Let nothing pass from `a` to `b` if they are `parted`; otherwise, let everything pass again."""
         self.link(a, b).parted = parted
         self._refresh(lambda socket: socket.host is b and socket.peer is a)
 
     def relink(self, a: HostPart, b: HostPart, link: Link) -> None:
-        """The way from one host to another is another one, for open connections too."""
+        """Set the link from `a` to `b`, also for open connections."""
         self._usual.pop((a, b), None)
         link.parted = self.link(a, b).parted
         self._links[a, b] = link
@@ -94,13 +94,13 @@ class Network:
                 socket.incoming.relink(link)
 
     def divert(self, a: HostPart, b: HostPart, link: Link) -> None:
-        """The way from one host to another is another one, until `restore`."""
+        """Set the link from `a` to `b` until `restore`."""
         usual = self._usual.get((a, b)) or self.link(a, b)
         self.relink(a, b, link)
         self._usual[a, b] = usual
 
     def restore(self, a: HostPart, b: HostPart) -> None:
-        """The way from one host to another is its usual one again."""
+        """Set the link from `a` to `b` back to the link before `divert`."""
         usual = self._usual.get((a, b))
         if usual is not None:
             self.relink(a, b, usual)
@@ -114,9 +114,9 @@ class Network:
     # Calls of a reactor.
 
     def listen_tcp(self, reactor: SimulatedReactor, port: Any, factory: Any, backlog: int, interface: str) -> Port:
-        """See `SimulatedReactor.listenTCP`."""
+        """Listen on a port. See `SimulatedReactor.listenTCP`."""
         host = reactor.host
-        number = port if isinstance(port, int) else port._port  # twisted.internet.tcp.makeBinding's
+        number = port if isinstance(port, int) else port._port  # the Port of twisted.internet.tcp.makeBinding
         if interface not in {*ALL, LOOPBACK, host.ip}:
             raise CannotListenError(interface, number, OSError(EADDRNOTAVAIL, os.strerror(EADDRNOTAVAIL)))
         number = number or self.free_port(host)
@@ -128,7 +128,7 @@ class Network:
     def listen_unix(
         self, reactor: SimulatedReactor, path: str | bytes, factory: Any, backlog: int, locked: bool
     ) -> Port:
-        """See `SimulatedReactor.listenUNIX`."""
+        """Listen on a path. See `SimulatedReactor.listenUNIX`."""
         host, name = reactor.host, os.fsencode(path)
         if (host, name) in self._ports or ((host, name) in self._files and not locked):
             raise CannotListenError(None, name, OSError(EADDRINUSE, os.strerror(EADDRINUSE)))
@@ -136,7 +136,7 @@ class Network:
         return self._listen(reactor, name, Port(reactor, factory, backlog, UNIXAddress(name), self._port_closed))
 
     def connect_tcp(self, reactor: SimulatedReactor, name: str, port: int, factory: Any, timeout: float) -> Connector:
-        """See `SimulatedReactor.connectTCP`."""
+        """Connect to a port. See `SimulatedReactor.connectTCP`."""
 
         def start(connector: Connector, attempt: Any) -> None:
             ip = self.ip_of(name, reactor.host)
@@ -156,7 +156,7 @@ class Network:
         return connector
 
     def connect_unix(self, reactor: SimulatedReactor, path: str | bytes, factory: Any, timeout: float) -> Connector:
-        """See `SimulatedReactor.connectUNIX`."""
+        """Connect to a path. See `SimulatedReactor.connectUNIX`."""
         there, name = reactor.host, os.fsencode(path)
 
         def start(connector: Connector, attempt: Any) -> None:
@@ -188,13 +188,15 @@ class Network:
     # Connections.
 
     def port(self, host: HostPart, key: int | bytes, ip: str | None) -> Port | None:
-        """The port that listens there; `None` if there is none on this address."""
+        """
+        Return the port of `host` that listens on `key`; `None` if there is none, or it listens on another address.
+        """
         port = self._ports.get((host, key))
         listens_at = getattr(port and port.getHost(), "host", None)
         return port if listens_at in {None, *ALL, ip} else None
 
     def free_port(self, host: HostPart) -> int:
-        """The next port that nobody listens on: after the last, the first again."""
+        """Return the number of the next ephemeral port that is free; after the last, the first comes again."""
         number = self._given.get(host, EPHEMERAL - 1)
         while True:
             number = number + 1 if number < 65535 else EPHEMERAL
@@ -203,11 +205,11 @@ class Network:
                 return number
 
     def clock(self, name: str) -> LineClock:
-        """A clock for the events on a line of this name."""
+        """Return a clock for the events on a line of this name."""
         return LineClock(self.simulation.timeline, self._world, self.simulation.decisions.stream(name))
 
     def join(self, a: HostPart, b: HostPart, names: tuple[str, str]) -> tuple[SimulatedSocket, SimulatedSocket]:
-        """Two sockets that are connected, one on each host."""
+        """Return two sockets that are connected, one on each host."""
         there, back = (
             Line(self.clock(name), self.simulation.decisions.stream(name), self.link(writer, reader), reader)
             for name, writer, reader in zip(names, (a, b), (b, a), strict=True)
@@ -221,27 +223,27 @@ class Network:
         return mine, theirs
 
     def sockets_of(self, host: HostPart, other: HostPart | None = None) -> Iterator[SimulatedSocket]:
-        """The ends of connections on this host, those with `other` if it is given."""
+        """Yield the sockets of this host, or only its sockets with `other` as the peer."""
         return (each for each in list(self._sockets) if each.host is host and other in {None, each.peer})
 
     def left(self) -> list[str]:
-        """The open connections and ports of processes."""
+        """Return a line for each open connection and port of a process."""
         sockets = [f"connection {each.name}" for each in self._sockets if not each.closed]
         return sockets + [f"{host.name}: listens on {written(key)}" for host, key in self._ports]
 
     def reset(self, host: HostPart, other: HostPart | None) -> None:
-        """Both ends of these connections get a reset."""
+        """Reset the connections of `host` (with `other`, if it is given) at both ends."""
         for socket in self.sockets_of(host, other):
             socket.outgoing.reset()
             socket.incoming.reset()
 
     def wake(self, host: HostPart) -> None:
-        """What the host reads may have changed."""
+        """Let the sockets of `host` check whether they can read, after its speed has changed."""
         for socket in self.sockets_of(host):
             socket.on_ready()
 
     def process_ended(self, host: HostPart, *, silently: bool, reset: bool) -> None:
-        """Its sockets are closed by the kernel, and its ports."""
+        """Close the sockets and ports of a process that has ended."""
         for key in [key for key in self._ports if key[0] is host]:
             del self._ports[key]
         for socket in self.sockets_of(host):
@@ -252,22 +254,22 @@ class Network:
                 socket.drop(reset=reset)
 
     def powered(self, host: HostPart) -> None:
-        """The host is there again, and answers."""
+        """Let the host, which has power again, answer packets."""
         self._refresh(lambda socket: socket.host is host)
 
     def _forget(self, socket: SimulatedSocket) -> None:
-        """An end was closed; it is kept as long as the other end can send to it, or receive from it."""
+        """Forget a closed end, when the other end can no longer send to it or receive from it."""
         if socket.other.closed:
             self._sockets.pop(socket, None)
             self._sockets.pop(socket.other, None)
 
 
 def written(key: int | bytes) -> str:
-    """A port's number, or a socket's path."""
+    """Return the number of a port, or the path of a socket, as text."""
     return os.fsdecode(key) if isinstance(key, bytes) else str(key)
 
 
 def error_of(number: int) -> Exception:
-    """Twisted's error for a connect that failed with this errno."""
+    """Return Twisted's error for a connect that failed with this errno."""
     error: Exception = getConnectError((number, os.strerror(number)))
     return error

@@ -1,8 +1,8 @@
 """
-What the parts of a simulation know of those above them: of the simulation, of its network, of a host.
+The methods that the parts of a simulation use of the parts above them: the simulation, its network, a host.
 
-A `Simulation` has a network, the network has hosts, and a host has a reactor. Each knows the one above it by what it
-asks of it, as written here, and imports none of them. Hosts and reactors that are handed up are of the classes there.
+A `Simulation` has a network, the network has hosts, and a host has a reactor. Each part has a reference to the part
+above it, and uses only the methods listed here. So it need not import the module of that part.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ __all__ = ["HostPart", "NetworkPart", "SimulationPart"]
 
 
 class NetworkPart(Protocol):
-    """The network, as hosts and their reactors ask it."""
+    """The methods of the network that hosts and their reactors use."""
 
     def ip_of(self, name: str, asking: Any) -> str | None:
-        """The address of the host of this name."""
+        """Return the address of the host of this name, for the host `asking`."""
 
     def listen_tcp(self, reactor: Any, port: Any, factory: Any, backlog: int, interface: str) -> Any:
         """Listen on a port of the host of `reactor`."""
 
     def connect_tcp(self, reactor: Any, name: str, port: int, factory: Any, timeout: float) -> Any:
-        """Connect to the port of a host."""
+        """Connect to a port of the host called `name`."""
 
     def listen_unix(self, reactor: Any, path: str | bytes, factory: Any, backlog: int, locked: bool) -> Any:
         """Listen on a path of the host of `reactor`."""
 
     def connect_unix(self, reactor: Any, path: str | bytes, factory: Any, timeout: float) -> Any:
-        """Connect to a path."""
+        """Connect to a path of the host of `reactor`."""
 
     def powered(self, host: Any) -> None:
-        """The host has power again."""
+        """Note that the host has power again."""
 
     def wake(self, host: Any) -> None:
-        """The host reads at another speed."""
+        """Note that the host reads at another speed."""
 
     def reset(self, host: Any, other: Any) -> None:
         """Reset the connections of a host."""
 
     def process_ended(self, host: Any, *, silently: bool, reset: bool) -> None:
-        """The process of a host is no more."""
+        """Note that the process of a host has ended."""
 
 
 class SimulationPart(Protocol):
-    """The simulation, as its parts ask it."""
+    """The methods of the simulation that its parts use."""
 
     decisions: Decisions
     timeline: Timeline
@@ -56,7 +56,7 @@ class SimulationPart(Protocol):
 
     @property
     def network(self) -> NetworkPart:
-        """What lies between the hosts."""
+        """The network between the hosts."""
 
     def note(self, where: str, what: str, detail: Any = "") -> None:
         """Note an event in the trace."""
@@ -66,7 +66,7 @@ class SimulationPart(Protocol):
 
 
 class HostPart(Protocol):
-    """A host, as its reactor and its sockets ask it."""
+    """The methods of a host that its reactor and its sockets use."""
 
     name: str
     ip: str
@@ -76,7 +76,7 @@ class HostPart(Protocol):
 
     @property
     def simulation(self) -> SimulationPart:
-        """What the host is of."""
+        """The simulation that the host belongs to."""
 
     def exit(self, reactor: Any) -> None:
-        """The process of this reactor has stopped it."""
+        """End the process of this reactor, which was stopped."""

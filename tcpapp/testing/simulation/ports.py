@@ -1,4 +1,4 @@
-"""The ports, connectors and transports that a simulated reactor gives to Twisted."""
+"""The ports, connectors and transports of a simulated reactor."""
 
 # ruff: noqa: N802  # the names are those of Twisted's interfaces
 
@@ -31,13 +31,13 @@ _log = Logger()
 
 
 class ServerTransport(BufferedTransport):
-    """A `BufferedTransport` whose turns the seed orders."""
+    """A `BufferedTransport`. The seed orders its turns."""
 
     reactor: Any
     _next_turn: Any
 
     def later(self, call: Callable[[], None]) -> Any:
-        """Make `call` at this moment, in a random place among the other events of the moment."""
+        """Schedule `call` for this moment, in a random place among the other events of the moment."""
         reactor: SimulatedReactor = self.reactor
         timeline: Timeline = reactor.timeline
         turn = Later(call)
@@ -46,12 +46,12 @@ class ServerTransport(BufferedTransport):
 
 
 class ClientTransport(ServerTransport):
-    """A connection that a connector made, and that reports its end to the connector."""
+    """A connection that a connector made. It reports its end to the connector."""
 
     connector: Connector
 
     def connectionLost(self, reason: Failure) -> None:
-        """The single end."""
+        """End the connection, and report it to the connector."""
         lost = self.disconnected
         super().connectionLost(reason)
         if not lost:
@@ -66,7 +66,7 @@ class _Attempt:
         self.over = False
 
     def failIfNotConnected(self, error: Any) -> None:
-        """The attempt has failed."""
+        """Fail the attempt with `error`, unless it has ended."""
         if not self.over:
             self.over = True
             self._connector.connectionFailed(Failure(error))
@@ -74,7 +74,7 @@ class _Attempt:
 
 @implementer(IConnector)
 class Connector(BaseConnector):
-    """Twisted's own connector, over an attempt that `start` begins. It can be asked to ``connect()`` again."""
+    """Twisted's own connector. `start` begins each attempt, also for a later ``connect()``."""
 
     reactor: Any
     transport: Any
@@ -87,23 +87,23 @@ class Connector(BaseConnector):
         destination: IAddress,
         start: Callable[[Connector, _Attempt], None],
     ) -> None:
-        super().__init__(factory, timeout, reactor)  # type: ignore[arg-type]  # its time is all that is used
+        super().__init__(factory, timeout, reactor)  # type: ignore[arg-type]  # only its time is used
         self._destination = destination
         self._start = start
 
     def getDestination(self) -> IAddress:
-        """Where it connects to, as it was asked for."""
+        """Return the address that it was asked to connect to."""
         return self._destination
 
     def connected(self, attempt: _Attempt, socket: SimulatedSocket, host: IAddress, peer: IAddress) -> None:
-        """The attempt has a connection."""
+        """Note that the attempt has a connection, on this `socket`."""
         attempt.over = True
         self.reactor.timeline.whose = (
             self.reactor.turns
-        )  # the code of its host runs now, although the world's line called
+        )  # the code of its host runs now, although an event of the line called
         try:
             protocol = self.buildProtocol(peer)
-        except Exception:  # noqa: BLE001  # the factory's, of any kind; Twisted logs it and drops the connection
+        except Exception:  # noqa: BLE001  # the factory can raise anything; Twisted logs it and drops the connection
             _log.failure("no protocol for the connection to {peer}", peer=peer)
             socket.close()
             self.connectionFailed(Failure())
@@ -124,9 +124,9 @@ class Connector(BaseConnector):
 @implementer(IListeningPort)
 class Port:
     """
-    An open port of a simulated host: the kernel's queue of connections, and Twisted's way of accepting them.
+    An open port of a simulated host: the kernel's queue of connections, and accepting them as Twisted does.
 
-    Like Twisted's own ports, it can be suspended by ``stopReading``; new connections then wait in the backlog.
+    As with Twisted's own ports, ``stopReading`` suspends it; then new connections wait in the backlog.
     """
 
     def __init__(
@@ -144,17 +144,17 @@ class Port:
         self.listening = False
 
     def getHost(self) -> IAddress:
-        """Where it listens."""
+        """Return the address where it listens."""
         return self._address
 
     def startListening(self) -> None:
-        """Accept connections."""
+        """Begin to accept connections."""
         self.factory.doStart()
         self.listening = True
         self.startReading()
 
     def stopListening(self) -> Deferred[None] | None:
-        """Stop accepting. Connections in the backlog are reset. The Deferred fires when it is closed."""
+        """Stop accepting. Connections in the backlog are reset. The Deferred fires when the port is closed."""
         self.disconnecting = True
         self.stopReading()
         if not self.listening:
@@ -173,7 +173,7 @@ class Port:
         self._reads = False
 
     def come(self, socket: SimulatedSocket, host: IAddress, peer: IAddress) -> None:
-        """A connection has come."""
+        """Put a new connection into the backlog."""
         self.waiting.append((socket, host, peer))
         self._wake()
 
@@ -190,7 +190,7 @@ class Port:
                 protocol = self.factory.buildProtocol(peer)
                 if protocol is not None:
                     ServerTransport(socket, protocol, self.reactor, host=host, peer=peer).open()
-            except Exception:  # noqa: BLE001  # the factory's or the protocol's; Twisted logs it and goes on
+            except Exception:  # noqa: BLE001  # factory and protocol can raise anything; Twisted logs it and continues
                 _log.failure("no protocol for the connection from {peer}", peer=peer)
             if protocol is None:
                 socket.close()

@@ -1,4 +1,4 @@
-"""A host's reactor: virtual time, names instead of a resolver, and no threads."""
+"""The reactor of a host: virtual time, a name service of its own, and no threads."""
 
 # ruff: noqa: A002, N802, N803  # the names are those of Twisted's interfaces
 
@@ -34,7 +34,7 @@ __all__ = ["SimulatedReactor"]
 
 LATE = 1e-6
 """
-Seconds after its time that a timer fires: a real one is never early, nor quite on time.
+A timer fires this many seconds after its time: a real timer is never early, and never exactly on time.
 
 `LoopingCall` relies on that: by rounding, a timer can be due slightly before its intended time.
 """
@@ -45,10 +45,10 @@ class SimulatedTime:
     """
     The `IReactorTime` of one process of a host.
 
-    ``seconds()`` is the host's wall clock, as on Twisted's reactors: it starts with the simulation at 0, and jumps with
-    `Host.jump`. Timers run on it too, so a clock set back makes them late (twisted#2424) and one set forward makes them
-    early. Timers of one process that were set at the same moment for the same moment fire in the order in which they
-    were set. The seed chooses the order of all other events of one moment.
+    ``seconds()`` is the host's wall clock, as with Twisted's reactors. It starts with the simulation at 0, and jumps
+    with `Host.jump`. Timers run on it, too: a clock that is set back makes them late (twisted#2424), and a clock that
+    is set forward makes them early. Timers of one process that were set at the same moment for the same moment fire in
+    the order in which they were set. The seed chooses the order of all other events of one moment.
     """
 
     def __init__(self, host: HostPart, timeline: Timeline) -> None:
@@ -60,12 +60,12 @@ class SimulatedTime:
         self._due = self._fire
 
     def seconds(self) -> float:
-        """The host's clock."""
+        """Return the time on the host's wall clock."""
         now: float = self.timeline.now + self.offset
         return now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
-        """Call it in `delay` seconds, 0 or more."""
+        """Call a function in `delay` seconds, 0 or more."""
         assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
         time = self.timeline.now + self.offset + delay
         call = DelayedCall(time, callable, args, kw, self._cancelled, self._push, self.seconds)
@@ -74,11 +74,11 @@ class SimulatedTime:
         return call
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
-        """The timers that are set."""
+        """Return all timers that are set."""
         return list(self._calls)
 
     def left(self) -> list[str]:
-        """The functions of the timers that are set and can fire."""
+        """Return the names of the functions of all timers that are set and can fire."""
         return [name_of(call.func) for call in self._calls] if self.turns.alive else []
 
     def jump(self, offset: float) -> None:
@@ -109,7 +109,7 @@ class SimulatedTime:
 
 
 def name_of(called: Any) -> str:
-    """The name of a called object, without its address in memory."""
+    """Return the name of a called object, without its address in memory."""
     return str(getattr(called, "__qualname__", type(called).__qualname__))
 
 
@@ -122,13 +122,15 @@ class Resolution:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Tell the receiver nothing any more."""
+        """Give no result to the receiver."""
         self.cancelled = True
 
 
 @implementer(IHostnameResolver)
 class Names:
-    """The simulation's name service: hosts by their names, and ``localhost``. It answers even during a partition."""
+    """
+    The name service of the simulation: hosts by their names, and ``localhost``. It answers even during a partition.
+    """
 
     def __init__(self, reactor: SimulatedReactor) -> None:
         self._reactor = reactor
@@ -141,7 +143,9 @@ class Names:
         addressTypes: Sequence[type[Any]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """Give the receiver the address of the host of this name, or none, at once but not before this returns."""
+        """
+        Give the receiver the address of the host of this name, or none: at this moment, but after this method returns.
+        """
         resolution = Resolution(hostName)
 
         def tell() -> None:
@@ -158,7 +162,7 @@ class Names:
 
 
 class NoThreads:
-    """A thread pool without threads: a call is done before this returns."""
+    """A thread pool without threads: each call is done at once, in this thread."""
 
     def callInThread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call it, now."""
@@ -167,7 +171,7 @@ class NoThreads:
     def callInThreadWithCallback(
         self, told: Callable[[bool, Any], Any] | None, function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
-        """Call it, now, and tell how it ended."""
+        """Call a function now, and call `told` with its result."""
         try:
             result = function(*args, **kwargs)
         except Exception:  # noqa: BLE001  # an exception of the user's function is the result
@@ -183,16 +187,16 @@ class SimulatedReactor(SimulatedTime):
     """
     The reactor of a process on a simulated host. It is always running; a restarted host has a new one.
 
-    TLS is Twisted's own, by endpoint strings, ``startTLS`` and factories; a ``TLSMemoryBIOFactory`` has this reactor as
-    its clock, whatever it was given.
+    TLS is Twisted's own, by endpoint strings, ``startTLS`` and factories. A ``TLSMemoryBIOFactory`` gets this reactor
+    as its clock, whatever clock it had.
 
-    It differs from a real one: no UDP, no IPv6 (listening on ``::`` is listening on all addresses, of IPv4), no
-    descriptors, no child processes, no signals. Calls in threads are done at once, in this thread. No seed decides the
-    random values of TLS: a run with TLS repeats its events, but not every byte. Over TLS a *pull* producer is driven by
-    Twisted's cooperator, which is on the global reactor.
+    It differs from a real reactor. It has no UDP, no IPv6 (``::`` stands for all IPv4 addresses), no descriptors, no
+    child processes and no signals. Calls in threads are done at once, in this thread. No seed decides the random values
+    of TLS: a run with TLS repeats its events, but not every byte. Over TLS, Twisted's cooperator drives a *pull*
+    producer, on the global reactor.
 
-    ``stop()`` fires the shutdown triggers, and when these are done the process exits: its connections are closed as by
-    the kernel.
+    ``stop()`` fires the shutdown triggers. When these are done the process exits: its connections are closed as by the
+    kernel.
     """
 
     running = True
@@ -204,59 +208,60 @@ class SimulatedReactor(SimulatedTime):
         self._pool = NoThreads()
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        """Look names up with `resolver` from now on; the one before."""
+        """Look up names with `resolver` from now on. Returns the previous resolver."""
         before, self.nameResolver = self.nameResolver, resolver
         return before
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:
-        """Call it in a later turn of this moment."""
+        """Call a function in a later turn of this moment."""
         timeline, turns = self.timeline, self.turns
         timeline.at(timeline.now, turns.place(timeline.now), turns, lambda _: callable(*args, **kw), None)
 
     def callInThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call it, now: there are no threads."""
+        """Call a function now: there are no threads."""
         self._pool.callInThread(callable, *args, **kwargs)
 
     def getThreadPool(self) -> Any:
-        """A thread pool for ``deferToThread``; it has no threads."""
+        """Return a thread pool for ``deferToThread``; it has no threads."""
         return self._pool
 
     def suggestThreadPoolSize(self, size: int) -> None:
-        """Does nothing."""
+        """Do nothing: there are no threads."""
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """Listen on a port of this host; 0 is any free port. Raises ``CannotListenError``."""
         return self.host.simulation.network.listen_tcp(self, port, timed(factory, self), backlog, interface)
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
-        """Connect to a host's port. An `IConnector`."""
+        """Connect to a port of a host. Returns an `IConnector`."""
         return self.host.simulation.network.connect_tcp(self, host, port, timed(factory, self), timeout)
 
     def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """`listenTCP`, over TLS."""
+        """Listen as `listenTCP` does, over TLS."""
         return self.listenTCP(port, over_tls(contextFactory, factory, self, client=False), backlog, interface)
 
     def connectSSL(
         self, host: str, port: int, factory: Any, contextFactory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> Any:
-        """`connectTCP`, over TLS. An `IConnector`."""
+        """Connect as `connectTCP` does, over TLS. Returns an `IConnector`."""
         return self.connectTCP(host, port, over_tls(contextFactory, factory, self, client=True), timeout, bindAddress)
 
     def listenUNIX(
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool | int = 0
     ) -> Any:
         """
-        Listen on a path of the host's own file system, which is not simulated otherwise; descriptors cannot be sent.
+        Listen on a path of the host's own file system, which has only sockets. Descriptors cannot be sent. Raises
+        ``CannotListenError``.
         """
         network = self.host.simulation.network
         return network.listen_unix(self, address, timed(factory, self), backlog, locked=bool(wantPID))
 
     def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: bool | int = 0) -> Any:
-        """Connect to a path of this host. An `IConnector`."""
+        """Connect to a path of this host. Returns an `IConnector`."""
         return self.host.simulation.network.connect_unix(self, address, timed(factory, self), timeout)
 
     def addSystemEventTrigger(self, phase: str, eventType: str, callable: Any, *args: Any, **kw: Any) -> Any:
-        """Call it before, during or after an event: ``shutdown``, because ``startup`` is over."""
+        """Call a function before, during or after an event. The event is ``shutdown``: ``startup`` is over."""
         event = self._triggers.setdefault(eventType, _ThreePhaseEvent())
         return eventType, event.addTrigger(phase, callable, *args, **kw)
 
@@ -266,31 +271,31 @@ class SimulatedReactor(SimulatedTime):
         self._triggers[event].removeTrigger(handle)
 
     def fireSystemEvent(self, eventType: str) -> None:
-        """Call the event's triggers."""
+        """Call the triggers of an event."""
         if eventType in self._triggers:
             self._triggers[eventType].fireEvent()
 
     def callWhenRunning(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:
-        """Call it, now: the reactor is running."""
+        """Call a function now: the reactor is running."""
         callable(*args, **kw)
 
     def stop(self) -> None:
-        """Fire the shutdown triggers; once those of the phase ``before`` are done, the process exits."""
+        """Fire the shutdown triggers. When the triggers of the phase ``before`` are done, the process exits."""
         self.addSystemEventTrigger("after", "shutdown", self.crash)
         self.fireSystemEvent("shutdown")
 
     def crash(self) -> None:
-        """The process exits now."""
+        """End the process now, without shutdown triggers."""
         self.callFromThread(self.host.exit, self)
 
     def run(self) -> None:
-        """Refused: the simulation runs it."""
+        """Raise `RuntimeError`: the simulation runs the reactor."""
         raise RuntimeError("a simulated reactor is run by its simulation: sim.run()")
 
     def iterate(self, delay: float = 0) -> None:
-        """Refused, as `run`."""
+        """Raise `RuntimeError`, as `run` does."""
         self.run()
 
     def resolve(self, name: str, timeout: Sequence[int] = ()) -> Any:
-        """Refused: use ``nameResolver``."""
+        """Raise `NotImplementedError`: use ``nameResolver``."""
         raise NotImplementedError("names are resolved by reactor.nameResolver")

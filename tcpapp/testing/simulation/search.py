@@ -1,4 +1,4 @@
-"""`simulate`: run a scenario with many seeds, and make the first failure small."""
+"""`simulate`: runs a scenario with many seeds, and makes the first failure small."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from tcpapp.testing.simulation.simulation import AT_MOST, Simulation
 __all__ = ["replay", "simulate"]
 
 Scenario = Callable[[Simulation], Any]
-"""A scenario: a function, which can return a Deferred, or a coroutine function."""
+"""A scenario: a function, which can return a Deferred, or a coroutine function. It takes a `Simulation`."""
 
 SHRINKS = 300
-"""Runs that are spent on making a failure smaller: a few seconds for scenarios of some milliseconds."""
+"""The most runs for making a failure smaller: they take a few seconds for scenarios of some milliseconds."""
 
 SHRINK_EVENTS = 5_000_000
-"""Events that are spent on it: some minutes of work. Runs that never rest use them up quickly."""
+"""
+The most events for making a failure smaller: some minutes of work. Runs that never come to rest use them up quickly.
+"""
 
 Decided = tuple[str, int]
-"""A decision: the stream, and the place in it."""
+"""A decision: its stream, and its position in the stream."""
 
 
 def simulate(
@@ -40,16 +42,17 @@ def simulate(
     """
     Run ``scenario(sim)`` for each seed, each in a new `Simulation`. Returns the number of runs.
 
-    A plain function sets the scene, which is then run until no event is left; a Deferred or coroutine is run until it
-    ends. A run fails by any exception of the scenario or the run. In the first failed run, decisions are set to the
-    simplest choice as long as it fails in the same way, in at most `shrinks` runs and `SHRINK_EVENTS` events. Then
-    `SimulationFailed` is raised. If the same seed does not fail in the same way again, `NotRepeated` is raised. A run
-    can have `at_most` events. `options` go to the `Simulation`.
+    If the scenario returns a Deferred or is a coroutine function, the run ends with it. Otherwise the scenario only
+    prepares the run, which ends when no event is left. A run fails by any exception of the scenario or of the run.
+    After the first failed run, decisions are set to the simplest choice as long as the run fails in the same way, in at
+    most `shrinks` runs and `SHRINK_EVENTS` events. Then `SimulationFailed` is raised. If the same seed does not fail in
+    the same way again, `NotRepeated` is raised. A run can have at most `at_most` events. `options` are the options of
+    `Simulation`.
     """
     __tracebackhide__ = True
     runs = 0
     with _garbage_apart():
-        for runs, seed in enumerate(seeds, 1):  # it is the result
+        for runs, seed in enumerate(seeds, 1):  # `runs` is the result
             sim, error = _run(scenario, seed, None, at_most, options)
             if error is not None:
                 raise _shrunk(scenario, sim, error, runs, shrinks, at_most, options)
@@ -60,9 +63,10 @@ def replay(
     scenario: Scenario, seed: int, schedule: Schedule | None = None, *, at_most: int = AT_MOST, **options: Any
 ) -> Simulation:
     """
-    Run ``scenario(sim)`` once, like `simulate`, by a schedule that it has shrunk, and raise its exception.
+    Run ``scenario(sim)`` once, as `simulate` does, with the `schedule` that `simulate` has found, and raise its
+    exception.
 
-    If nothing is raised, the `Simulation` is returned, with its trace.
+    If the run does not fail, return the `Simulation`, with its trace.
     """
     __tracebackhide__ = True
     sim, error = _run(scenario, seed, schedule, at_most, options)
@@ -74,7 +78,7 @@ def replay(
 def _run(
     scenario: Scenario, seed: int, schedule: Schedule | None, at_most: int, options: Mapping[str, Any]
 ) -> tuple[Simulation, Exception | None]:
-    """One run, recorded, and how it failed."""
+    """Run once and record the decisions. Returns the simulation, and the exception if it failed."""
     __tracebackhide__ = True
     sim = Simulation(seed, schedule=schedule, record=True, **options)
     try:
@@ -82,7 +86,7 @@ def _run(
             result = scenario(sim)
             sim.run(result if isinstance(result, Deferred) or hasattr(result, "send") else None, at_most)
         sim.finish()
-    except Exception as error:  # noqa: BLE001  # of any kind: the search is for exceptions
+    except Exception as error:  # noqa: BLE001  # any exception is a failed run
         return sim, error
     return sim, None
 
@@ -96,7 +100,7 @@ def _shrunk(
     at_most: int,
     options: Mapping[str, Any],
 ) -> SimulationFailed | NotRepeated:
-    """Run the seed again, and then smaller and smaller schedules."""
+    """Run the seed again, and then smaller and smaller schedules. Returns the error to raise."""
     seed = failed_first.seed
     best, error = _run(scenario, seed, None, at_most, options)
     if error is None or not _alike(error, first):
@@ -120,12 +124,12 @@ def _shrunk(
 
 
 def _raised_in(error: Exception) -> BaseException | None:
-    """The exception of the scenario, or of its code, with its own traceback and without the calls of the kit."""
+    """Return the exception of the scenario or its code, with its own traceback and without the calls of the kit."""
     return error.__cause__ if isinstance(error, SimulationError) else error
 
 
 def _alike(one: Exception, other: Exception) -> bool:
-    """Whether two runs failed in the same way: by the same kind of error, with a cause of the same kind."""
+    """Return whether two runs failed in the same way: by the same class of error, with a cause of the same class."""
     return type(one) is type(other) and type(one.__cause__) is type(other.__cause__)
 
 
@@ -133,8 +137,8 @@ class _Shrinking:
     """
     The schedules to try, each smaller than the smallest accepted one.
 
-    First the empty schedule, then without one stream after the other, then without parts of the rest, by halves down to
-    single decisions, then with half of each number.
+    First comes the empty schedule, then schedules without one of the streams, then schedules without parts of the rest
+    (from halves down to single decisions), then schedules with half of each number.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -142,7 +146,7 @@ class _Shrinking:
         self._taken = False
 
     def take(self, schedule: Schedule) -> None:
-        """The last given schedule failed, too; these are its decisions."""
+        """Accept `schedule`: the last yielded schedule failed, too, and these are its decisions."""
         if self._size(schedule) < self._size(self.schedule):
             self.schedule = schedule
             self._taken = True

@@ -1,4 +1,4 @@
-"""The simulation: hosts, the network between them, a seed, and one order in which everything happens."""
+"""The simulation: hosts, the network between them, a seed, and one order of all events."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["Simulation"]
 T = TypeVar("T")
 
 LATENCY = 0.0005, 0.005
-"""Seconds from host to host: the latency of a busy network in a data centre."""
+"""Seconds from one host to another by default: the latency of a busy network in a data centre."""
 
 AT_MOST = 1_000_000
-"""Events of a run: about a minute of work. A run with more is most likely an endless loop."""
+"""The most events of a run by default: about a minute of work. A run with more has most likely an endless loop."""
 
 COLLECTED_EVERY = 100_000
 """Events between two garbage collections: a few seconds, so that dropped objects of a long run do not pile up."""
@@ -49,21 +49,21 @@ class Simulation:
             sim.partition(server, client)
             sim.run(until=3600.0)
 
-    `latency`, `bandwidth`, `capacity` and `cuts` hold for every link that `link` does not set: see `Link`. `schedule`
-    is a recorded schedule, which then decides instead of the seed; with `record`, ``decisions.schedule`` gives the
-    schedule of this run. `keep` bounds the events that `trace` holds (`None`: all); its digest counts all.
+    `latency`, `bandwidth`, `capacity` and `cuts` hold for every link that `link` does not set (see `Link`). `schedule`
+    is a recorded schedule, which decides instead of the seed. With `record`, ``decisions.schedule`` is the schedule of
+    this run. `keep` is the most events that `trace` holds (`None`: all events). Its digest counts all.
 
-    Inside of ``with``, and during `run` and `acting`, Python's random values follow the seed: the functions of
-    `random`, ``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``, ``os.getrandom``, `secrets`,
-    ``uuid.uuid4`` and ``uuid.uuid1`` (with the time of the simulation). So do `tcpapp.Client`, `Pool` and the jitter of
-    a drain. A host's ``Random()`` or ``urandom`` does not depend on the values that another host draws. Afterwards
-    everything is restored.
+    In the ``with`` block, and during `run` and `acting`, Python's random values follow the seed. These are the
+    functions of `random`, ``random.Random()`` without a seed, ``random.SystemRandom``, ``os.urandom``,
+    ``os.getrandom``, `secrets`, ``uuid.uuid4`` and ``uuid.uuid1`` (with the time of the simulation). So do
+    `tcpapp.Client`, `Pool` and the jitter of a drain. The ``Random()`` or ``urandom`` of a host does not depend on the
+    values that another host draws. After that everything is restored.
 
-    It differs from a real network. Code takes no time, so time passes only while something is awaited. ``time.time()``
-    and threads are not simulated. Names are always resolved. Packets are lost only in a partition, and waiting bytes
-    arrive soon after its end. A scenario must not depend on things that no seed decides. These are random values of C
-    code (OpenSSL, and so the bytes of TLS; NumPy) and the order of sets. A set of objects is ordered by their addresses
-    in memory (keep them in a dictionary), and a set of texts by ``PYTHONHASHSEED``.
+    It differs from a real network. Code takes no time: time passes only between events. ``time.time()`` and threads are
+    not simulated. Names are always resolved. Packets are lost only in a partition, and waiting bytes arrive soon after
+    its end. A scenario must not depend on things that no seed decides. These are random values of C code (OpenSSL, and
+    so the bytes of TLS; NumPy) and the order of sets. A set of objects is ordered by their addresses in memory (use a
+    dictionary instead), and a set of texts by ``PYTHONHASHSEED``.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Simulation:
 
     @property
     def now(self) -> float:
-        """Seconds since it began."""
+        """The seconds since the simulation began."""
         return self.timeline.now
 
     @property
@@ -102,10 +102,10 @@ class Simulation:
 
     def host(self, name: str, boot: Callable[[Host], Any] | None = None) -> Host:
         """
-        Add a host of this name, with an address of its own: 10.0.0.1 and on.
+        Add a host of this name, with an address of its own (10.0.0.1, 10.0.0.2, …).
 
-        ``boot(host)`` is called now, and again at each `Host.restart`; it can return a Deferred or be a coroutine
-        function. An exception in it fails the run.
+        ``boot(host)`` is called now, and again at each `Host.restart`. It can return a Deferred or be a coroutine
+        function. Its exception fails the run. Raises `ValueError`, the caller's fault, if a host has this name already.
         """
         hosts = self.network.hosts
         if name in hosts:
@@ -116,7 +116,7 @@ class Simulation:
         return host
 
     def boot(self, host: Host) -> None:
-        """Start the host's program. `Host.restart` does this."""
+        """Start the program of the host. `Host.restart` calls it."""
         if host.boot is not None:
             timeline = self.timeline
             with self._watch.on():
@@ -127,22 +127,25 @@ class Simulation:
                         result = ensureDeferred(result)
                     if isinstance(result, Deferred):
                         result.addErrback(self._watch.add)
-                except Exception:  # noqa: BLE001  # of the boot function, of any kind: the run fails by it
+                except Exception:  # noqa: BLE001  # the boot function can raise anything, which fails the run
                     self._watch.add(Failure())
                 finally:
                     timeline.whose = before
 
     def link(self, a: Host, b: Host, latency: Latency = LATENCY, **options: Any) -> None:
-        """Set both directions of the link between `a` and `b`: see `Link`, which takes the `options`."""
+        """Set both directions of the link between `a` and `b`. `options` are the options of `Link`."""
         for one, other in ((a, b), (b, a)):
             self.network.relink(one, other, Link(latency, **options))
 
     def partition(self, a: Host, b: Host | None = None, *, one_way: bool = False) -> None:
-        """Let nothing pass from `a` to `b` (`None`: all others), nor, unless `one_way`, back, until `heal`."""
+        """
+        Let nothing pass between `a` and `b` (`None`: all other hosts) until `heal`. With `one_way`, only from `a` to
+        `b`.
+        """
         self._part(a, b, parted=True, one_way=one_way)
 
     def heal(self, a: Host | None = None, b: Host | None = None) -> None:
-        """Undo `partition`, of `a` from `b` (`None`: all others; without `a`: every partition)."""
+        """Undo the `partition` between `a` and `b` (`None`: all other hosts). Without `a`, undo every partition."""
         for each in self.hosts if a is None else (a,):
             self._part(each, b, parted=False, one_way=False)
 
@@ -157,29 +160,27 @@ class Simulation:
     # Chance.
 
     def chance(self, likelihood: float) -> bool:
-        """Whether an event of this probability, from 0.0 to 1.0, happens now; the simplest choice is no."""
+        """Draw whether an event of this probability (0.0 to 1.0) happens. The simplest choice is `False`."""
         return self._chance.chance(likelihood)
 
     def pick(self, among: Sequence[T]) -> T:
-        """One of these; the simplest choice is the first."""
+        """Draw one of the values in `among`. The first is the simplest choice."""
         return self._chance.pick(among)
 
     def between(self, least: float, most: float) -> float:
-        """A number from `least`, the simplest choice, to `most`."""
+        """Draw a number from `least`, the simplest choice, to `most`."""
         return least + (most - least) * self._chance.fraction()
 
     # Time.
 
     def call_later(self, seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call it in `seconds`, whatever happens to any host."""
+        """Call `call` in `seconds`, whatever happens to any host."""
         timeline, turns = self.timeline, self._turns
         timeline.at(timeline.now + seconds, turns.place(timeline.now), turns, lambda _: call(*arguments), None)
 
     def sleep(self, seconds: float) -> Deferred[None]:
-        """Fires in `seconds`."""
-        slept: Deferred[None] = (
-            Deferred()
-        )  # without a canceller: after a cancellation, it accepts the later firing, and does nothing
+        """Return a Deferred that fires in `seconds`."""
+        slept: Deferred[None] = Deferred()  # without a canceller: a cancelled Deferred ignores the later firing
         self.call_later(seconds, slept.callback, None)
         return slept
 
@@ -189,11 +190,11 @@ class Simulation:
         at_most: int = AT_MOST,
     ) -> Any:
         """
-        Run the simulation until a time, or until a Deferred or coroutine ends; its result is returned or raised.
+        Run the simulation until a time, or until a Deferred or coroutine ends. Returns its result, or raises its error.
 
-        With `None`, it runs until no event is left. Raises `RunFailed` as soon as an exception was raised that nobody
-        handled, or a failure was logged. Raises `NothingLeft` if the Deferred has not fired and no event is left, and
-        `NeverSettles` after `at_most` events.
+        With `None`, it runs until no event is left. Raises `RunFailed` as soon as an exception was not handled, or a
+        failure was logged. Raises `NothingLeft` if the Deferred has not fired and no event is left, and `NeverSettles`
+        after `at_most` events.
         """
         __tracebackhide__ = True
         with self._watch.on():
@@ -213,7 +214,7 @@ class Simulation:
             return result
 
     def expect(self, *types: type[BaseException]) -> None:
-        """From now on, failures of these types that are logged, or never handled, do not fail the run."""
+        """Expect failures of these types: from now on, they do not fail the run if they are logged or not handled."""
         self._watch.types += types
 
     @property
@@ -222,19 +223,24 @@ class Simulation:
         return tuple(self._watch.expected)
 
     def finish(self) -> None:
-        """Raise `RunFailed` for unnoticed failures. Leaving ``with`` does this."""
+        """Raise `RunFailed` if there are failures that were not raised yet. The end of a ``with`` block calls it."""
         __tracebackhide__ = True
         with self._watch.on():
             self._watch.collect()
         self._raise_failure()
 
     def left(self) -> list[str]:
-        """Open connections, ports and timers of running processes, a line each. Empty if nothing leaks."""
+        """
+        Return a line for each open connection, port and timer of a running process; an empty list if nothing leaks.
+        """
         open_ones = self.network.left()
         return open_ones + [f"{host.name}: timer {each}" for host in self.hosts for each in host.reactor.left()]
 
     def acting(self) -> AbstractContextManager[None]:
-        """Meanwhile, code outside of `run` is a part of the run: it is repeated, and watched."""
+        """
+        Make the code in a ``with`` block a part of the run: its random values follow the seed, and its failures are
+        watched.
+        """
         return self._watch.on()
 
     def note(self, where: str, what: str, detail: Any = "") -> None:
@@ -242,7 +248,7 @@ class Simulation:
         self.trace.add(self.timeline.now, where, what, detail)
 
     def _asks(self) -> str:
-        """The name of the host whose code runs."""
+        """Return the name of the host whose code runs; ``""`` for none."""
         whose = self.timeline.whose
         return "" if whose is None else whose.name
 
@@ -263,11 +269,11 @@ class Simulation:
         __tracebackhide__ = True
         if error is None:
             self.finish()
-        elif getattr(error, "seed", None) != self.seed and hasattr(error, "add_note"):  # Python 3.11
+        elif getattr(error, "seed", None) != self.seed and hasattr(error, "add_note"):  # from Python 3.11 on
             error.add_note(str(RunFailed("in a simulated run", self.seed, self.trace)))
 
     def _drive(self, done: Callable[[], bool], until: float | None, at_most: int) -> bool:
-        """Run events; returns whether `done`."""
+        """Run events until `done`, or until a time. Returns whether it is `done`."""
         __tracebackhide__ = True
         timeline, failures = self.timeline, self._watch.failures
         next_time, step = timeline.next_time, timeline.step
@@ -285,7 +291,7 @@ class Simulation:
                 raise NeverSettles(text, self.seed, self.trace)
             try:
                 step()
-            except Exception:  # noqa: BLE001  # of any kind: the run fails by it
+            except Exception:  # noqa: BLE001  # any exception fails the run
                 self._watch.add(Failure())
             if not timeline.happened % COLLECTED_EVERY:
                 self._watch.collect()
@@ -300,6 +306,6 @@ class Simulation:
 
 
 def _noted(result: Any, results: list[Any]) -> Any:
-    """Note a Deferred's result, and leave it to it; a failure is handled here, because `Simulation.run` raises it."""
+    """Note the result of a Deferred and pass it on. A failure is handled here, because `Simulation.run` raises it."""
     results.append(result)
     return None if isinstance(result, Failure) else result

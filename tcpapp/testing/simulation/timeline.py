@@ -1,4 +1,4 @@
-"""The one order of all events in a simulation: a heap of events, and a clock that jumps between them."""
+"""The timeline: one order of all events in a simulation, and a clock that jumps from event to event."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = ["Later", "Timeline", "Turns"]
 
 Entry = tuple[float, int, int, "Turns", Callable[[Any], object], Any]
 """
-The time, the place among the events of that moment, a number that settles the rest; its owner, its call, the argument.
+An event: its time, its place among the events of that moment, a serial number, its owner, its call, and the argument.
 """
 
 TIES = 256
-"""Places among the events of one moment."""
+"""The number of places among the events of one moment."""
 
 MANY_STALE = 1024
-"""Cancelled events for which the heap is cleaned, once they are half of it."""
+"""With this many cancelled events the heap is cleaned, if they are half of it."""
 
 
 class Turns:
     """
-    The owner of events: a process, which can die, or the world, which cannot.
+    The owner of events: a process, which can end, or the world outside the processes.
 
-    `place` gives an event's place among all events of its moment. Events that one process schedules at one moment for
-    another keep their order. So do timers on a real clock, where time passes between one `callLater` and the next.
-    `name` is the name of the process's host; ``""``: the world's.
+    `place` returns the place of an event among all events of its moment. Events that one process schedules at one
+    moment for another moment keep their order. So do timers on a real clock, where time passes between one `callLater`
+    and the next. `name` is the name of the host of the process; ``""`` for the world.
     """
 
     __slots__ = ("_draw", "_moment", "_place", "alive", "name")
@@ -41,19 +41,19 @@ class Turns:
         self.alive = True
 
     def place(self, now: float) -> int:
-        """The place for an event that is scheduled now."""
+        """Return the place of an event that the process schedules now."""
         if now != self._moment:
             self._moment = now
             self._place = self._draw(TIES)
         return self._place
 
     def io_place(self) -> int:
-        """The place for an event from outside, without any order."""
+        """Return a random place for an event from outside the process, which keeps no order."""
         return self._draw(TIES)
 
 
 class Later:
-    """An event that has not happened yet, and that can be cancelled until then."""
+    """An event that can be cancelled until it happens."""
 
     __slots__ = ("_active", "_arguments", "_call")
 
@@ -63,15 +63,15 @@ class Later:
         self._active = True
 
     def cancel(self) -> None:
-        """Cancel it."""
+        """Cancel the event. Does nothing after it has happened."""
         self._active = False
 
     def active(self) -> bool:
-        """Whether it will happen."""
+        """Return whether the event will still happen."""
         return self._active
 
     def happen(self) -> None:
-        """Let it happen, now."""
+        """Let the event happen now."""
         self._active = False
         self._call(*self._arguments)
 
@@ -80,13 +80,16 @@ CANCELLABLE = DelayedCall, Later
 
 
 def is_stale(entry: Entry) -> bool:
-    """Whether the event was cancelled, or its process is gone."""
+    """Return whether an event will not happen: it was cancelled, or its process has ended."""
     argument = entry[5]
     return not entry[3].alive or (isinstance(argument, CANCELLABLE) and not argument.active())
 
 
 class Timeline:
-    """Events in virtual time. `now` is in seconds since the simulation began; `whose` code runs (`None`: nobody's)."""
+    """
+    The events, in virtual time. `now` is in seconds since the simulation began. `whose` is the owner of the running
+    event.
+    """
 
     __slots__ = ("_heap", "_number", "_stale", "happened", "now", "whose")
 
@@ -99,13 +102,13 @@ class Timeline:
         self.happened = 0
 
     def at(self, when: float, place: int, whose: Turns, call: Callable[[Any], object], argument: Any) -> int:
-        """Let ``call(argument)`` happen; the number of the event."""
+        """Schedule ``call(argument)`` for the time `when`. Returns the serial number of the event."""
         self._number = number = self._number + 1
         heappush(self._heap, (when, place, number, whose, call, argument))
         return number
 
     def withdrawn(self) -> None:
-        """One more event was cancelled; if there are many, they are removed from the heap."""
+        """Count a cancelled event. If there are many, they are removed from the heap."""
         self._stale += 1
         if self._stale > MANY_STALE and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if not is_stale(entry)]
@@ -113,14 +116,14 @@ class Timeline:
             self._stale = 0
 
     def next_time(self) -> float | None:
-        """When the next event is due; `None` without one."""
+        """Return the time of the next event; `None` if there is none."""
         heap = self._heap
         while heap and is_stale(heap[0]):
             heappop(heap)
         return heap[0][0] if heap else None
 
     def step(self) -> None:
-        """Let the next event, which must be there, happen."""
+        """Let the next event happen. There must be one."""
         when, _, _, self.whose, call, argument = heappop(self._heap)
         self.now = max(self.now, when)
         self.happened += 1

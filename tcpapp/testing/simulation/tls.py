@@ -1,4 +1,4 @@
-"""TLS on simulated hosts: Twisted's own, with the host's reactor as its clock."""
+"""TLS on simulated hosts: Twisted's own TLS, with the reactor of the host as its clock."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from twisted.internet.interfaces import IDelayedCall
 __all__ = ["over_tls", "timed", "without_a_reactor"]
 
 DEEP = 10
-"""The most nested factories that are searched: an endpoint, TLS, a PROXY header and a limit make four."""
+"""The most nested factories that are searched. An endpoint, TLS, a PROXY header and a limit are four."""
 
 INSTALLED = find_spec("OpenSSL") is not None
-"""Whether there is TLS at all: Twisted's needs pyOpenSSL."""
+"""Whether TLS can be used: Twisted's TLS needs pyOpenSSL."""
 
 
 class NoHost:
-    """The clock of a TLS factory whose host is not known yet: `timed` replaces it."""
+    """The clock of a TLS factory whose host is not known yet. `timed` replaces it."""
 
     def callLater(self, delay: float, call: Callable[..., Any], *args: Any) -> IDelayedCall:
-        """Refused."""
+        """Raise `RuntimeError`: the factory has no host."""
         raise RuntimeError(
             "a TLSMemoryBIOFactory is used on no host: give it clock=host.reactor, or give it to host.reactor"
         )
@@ -31,7 +31,7 @@ class NoHost:
 @contextmanager
 def without_a_reactor() -> Iterator[None]:
     """
-    Meanwhile, TLS factories without a clock do not use the global reactor, which this would install.
+    Keep TLS factories without a clock from using the global reactor, which would install one.
 
     Twisted's endpoints make such factories, and cannot give them a clock.
     """
@@ -41,7 +41,7 @@ def without_a_reactor() -> Iterator[None]:
     from twisted.protocols import tls
 
     before = tls._get_default_clock
-    tls._get_default_clock = NoHost  # type: ignore[assignment]  # of a clock, this is what they use
+    tls._get_default_clock = NoHost  # type: ignore[assignment]  # they use only this method of a clock
     try:
         yield
     finally:
@@ -49,7 +49,7 @@ def without_a_reactor() -> Iterator[None]:
 
 
 def timed(factory: Any, reactor: Any) -> Any:
-    """`factory`; if it or a factory that it wraps is TLS, that has `reactor` as its clock from now on."""
+    """Return `factory`. If it, or a factory that it wraps, is a TLS factory, it gets `reactor` as its clock."""
     if INSTALLED:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -62,7 +62,7 @@ def timed(factory: Any, reactor: Any) -> Any:
 
 
 def over_tls(context: Any, factory: Any, reactor: Any, *, client: bool) -> Any:
-    """A factory of the protocols of `factory` over TLS, as for ``listenSSL`` and ``connectSSL``."""
+    """Return a factory that puts TLS below the protocols of `factory`, as ``listenSSL`` and ``connectSSL`` do."""
     from twisted.protocols.tls import TLSMemoryBIOFactory
 
     return TLSMemoryBIOFactory(context, client, factory, clock=reactor)

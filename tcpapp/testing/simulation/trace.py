@@ -1,4 +1,4 @@
-"""The events of a simulation: lines to read, and a digest to compare."""
+"""The trace: the events of a simulation, as lines to read and as a digest to compare."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 __all__ = ["Trace"]
 
 Record = tuple[float, str, str, Any]
-"""The time, the place (a host or a connection), the event, and a detail: text, a number or bytes."""
+"""An event: its time, its place (a host or a connection), its name, and a detail: text, a number or bytes."""
 
 SHOWN = 40
-"""Bytes of a chunk that are shown in a line: enough for a frame's head, and short enough for a terminal."""
+"""The most bytes of a chunk in a line: enough for the header of a frame, and few enough for a terminal."""
 
 FOLDED = 4096
-"""Records that are kept before they go into the digest, if not all are kept: a few hundred kilobytes."""
+"""The records that are kept before they go into the digest, if not all are kept: a few hundred kilobytes."""
 
 
 class Trace:
     """
-    The events of a run, in order. Iterating gives lines; ``str()`` gives them in one text.
+    The events of a run, in order. Iterating yields lines; ``str()`` joins them to one text.
 
-    Two traces are equal if their events are, and so are their digests. `keep` bounds how many events are held (`None`:
-    all); dropped events still count in the digest and in ``len()``.
+    Two traces are equal, and so are their digests, if their events are equal. `keep` is the most events that are held
+    (`None`: all). Dropped events still count in the digest and in ``len()``.
     """
 
     def __init__(self, keep: int | None = None) -> None:
@@ -34,20 +34,20 @@ class Trace:
         self._hash = hashlib.blake2b(digest_size=16)
 
     def add(self, when: float, where: str, what: str, detail: Any = "") -> None:
-        """Note an event."""
+        """Add an event."""
         self._records.append((when, where, what, detail))
         if self._most is not None and len(self._records) > self._most:
             self._fold(FOLDED)
 
     def tail(self, count: int) -> str:
-        """The last `count` lines."""
+        """Return the last `count` lines."""
         return "\n".join(map(line, self._records[-count:])) if count else ""
 
     def parts_from(self, other: Trace) -> int | None:
         """
-        The number, from 0, of the first event that differs in `other`; `None` if there is none.
+        Return the number, counted from 0, of the first event that differs in `other`; `None` if none differs.
 
-        Only events that both still hold are compared.
+        Only events that both traces still hold are compared.
         """
         first = max(self._dropped, other._dropped)
         for number in range(first, max(len(self), len(other))):
@@ -56,7 +56,7 @@ class Trace:
         return None
 
     def part(self, start: int, count: int) -> str:
-        """The lines of `count` events from number `start` on, as far as they are held."""
+        """Return the lines of `count` events from number `start` on, if they are still held."""
         records = [self._at(number) for number in range(max(0, start), start + count)]
         return "\n".join([line(each) for each in records if each is not None])
 
@@ -66,7 +66,7 @@ class Trace:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits, the same for the same events in every process."""
+        """A digest of 32 hexadecimal digits, which is the same for the same events in every process."""
         whole = self._hash.copy()
         whole.update(encoded(self._records))
         return whole.hexdigest()
@@ -96,12 +96,12 @@ class Trace:
 
 
 def encoded(records: list[Record]) -> bytes:
-    """The input of the digest: everything, with whole chunks."""
+    """Return the input of the digest: all records, with whole chunks."""
     return "".join([f"{when!r} {where} {what} {detail!r}\n" for when, where, what, detail in records]).encode()
 
 
 def line(record: Record) -> str:
-    """An event for people to read: ``   12.003000  server               timer LoopingCall``."""
+    """Return an event as a line for people: ``   12.003000  server               timer LoopingCall``."""
     when, where, what, detail = record
     if isinstance(detail, bytes):
         more = "…" if len(detail) > SHOWN else ""

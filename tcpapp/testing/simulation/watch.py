@@ -1,4 +1,4 @@
-"""Failures of a run that raise no visible exception: logged failures, and failed Deferreds that nobody handled."""
+"""Failures of a run that raise no exception: logged failures, and unhandled failures of Deferreds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ __all__ = ["Watch"]
 @implementer(ILogObserver)
 class Watch:
     """
-    The failures of a run, in order: `failures`, and separately `expected`, the failures of the expected `types`.
+    Collects the failures of a run, in order: `expected` are the failures of the expected `types`, and `failures` all
+    others.
 
-    While it is `on`, it listens to Twisted's log, Python's random values follow `chance`, and TLS takes no global
-    reactor. Garbage is collected only when `collect` is called. A Deferred's unhandled failure is logged when it is
-    collected, and that must happen at the same moment in every run.
+    While it is `on`, it observes Twisted's log, Python's random values follow `chance`, and TLS does not use the global
+    reactor. Garbage is collected only when `collect` is called, because the unhandled failure of a Deferred is logged
+    when the Deferred is collected. That must happen at the same moment in every run.
     """
 
     def __init__(self, chance: Chance) -> None:
@@ -35,7 +36,7 @@ class Watch:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Watch, as long as this lasts."""
+        """Watch in the block."""
         if self._depth:
             yield
             return
@@ -53,15 +54,15 @@ class Watch:
                 gc.enable()
 
     def collect(self) -> None:
-        """Find the failures of Deferreds that were dropped."""
+        """Collect garbage, to find the failures of dropped Deferreds."""
         gc.collect()
 
     def add(self, failure: Failure) -> None:
-        """Note a failure, as expected if it is of such a type."""
+        """Note a failure, as expected if it is of an expected type."""
         (self.expected if failure.check(*self.types) else self.failures).append(failure)
 
     def __call__(self, event: LogEvent) -> None:
-        """Note the event's failure, as an observer of the log."""
+        """Note the failure of an event. The log calls it."""
         failure = event.get("log_failure")
         if failure is not None:
             self.add(failure)
