@@ -132,7 +132,7 @@ def test_servers_have_the_methods_in_the_table_of_their_page() -> None:
     A dash in the table stands where a class has no such method.
     """
     page = (DOCS / "how-to" / "operate.md").read_text(encoding="utf-8")
-    table = page.partition("| verb |")[2].partition("\n\n")[0].splitlines()
+    table = page.partition("| method |")[2].partition("\n\n")[0].splitlines()
     kinds = [getattr(tcpapp, name) for name in re.findall(r"`(\w+)`", table[0])]
     assert kinds == [tcpapp.Listening, tcpapp.MessageService, tcpapp.MessageServerFactory]
     seen = []
