@@ -45,7 +45,7 @@ class CloseReason:
       ========================== ======= ====================================================================
       ``closed``                 us      ``close()`` was called, or a conversation finished
       ``drained``                us      the server is stopping and the connection's work is finished
-      ``moved``                  us      it goes on in another process: the peer notices nothing
+      ``moved``                  us      the connection continues in another process; the peer does not notice
       ``end-of-stream``          peer    the peer closed its side between two messages
       ``truncated-message``      peer    the peer closed its side in the middle of a message
       ``message-too-long``       us      a message over the framing's ``max``

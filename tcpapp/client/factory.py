@@ -62,7 +62,7 @@ class MessageClientFactory(ClientFactory):
         self._waiters.fire(connection)
 
     def connection_moved_here(self, connection: Connection, age: float) -> None:
-        """`connection` is open, and was opened `age` seconds ago in another process."""
+        """Fire the waiting calls with `connection`, which another process opened `age` seconds ago."""
         self.connection_opened(connection)
 
     def connection_closed(self, connection: Connection, reason: CloseReason) -> None:

@@ -41,6 +41,6 @@ class TokenBucket:
         return max(0.0, (count - self._tokens) / self.rate)
 
     def load(self, now: float, tokens: float) -> None:
-        """Go on at `now` from the `tokens` that were `available` in another bucket: at most `rate` of them count."""
+        """Continue at `now` with the `tokens` that were `available` in another bucket, but at most `rate`."""
         self._updated_at = now
         self._tokens = min(tokens, self.rate)

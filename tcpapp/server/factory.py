@@ -163,7 +163,7 @@ class MessageServerFactory(ServerFactory):
         self.connection_counts.opened(now, len(self._open))
 
     def connection_moved_here(self, connection: Connection, age: float) -> None:
-        """`connection` is open, and was opened `age` seconds ago in another process, which counts it as accepted."""
+        """Add `connection`, which another process opened `age` seconds ago, and counts as accepted."""
         self._open[connection] = self._now() - age
         self.connection_counts.moved_here(len(self._open))
 
@@ -291,7 +291,7 @@ class MessageServerFactory(ServerFactory):
         )
 
     def _throughput(self, now: float) -> dict[str, Any]:
-        """What all connections received and sent, in all and a second, by the names of `Info`."""
+        """Return what all connections received and sent, in total and per second, by the names of `Info`."""
         connections = [protocol_of(each).counters for each in self._open]
         received, sent = self.settings.counters.received, self.settings.counters.sent
         messages, size, rate, byte_rate = received.totals([each for each, _ in connections], now)

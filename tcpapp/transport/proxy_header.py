@@ -200,7 +200,7 @@ class ProxyHeaderProtocol(ProtocolWrapper):
             behind.dataReceived(rest)
 
     def pass_by(self, transport: Any, header: Header, behind: Any) -> None:
-        """Its header came in another process: be the transport of the protocol `behind` it, and nothing else."""
+        """Become the transport of the protocol `behind`, whose `header` arrived in another process. Do nothing else."""
         directlyProvides(self, providedBy(transport))
         self.transport, self.connected = transport, 1
         self._reader, self.proxy_header, self.wrappedProtocol = None, header, behind
@@ -309,8 +309,9 @@ class _ProxyHeaderSender(WrappingFactory):
 
 def behind_header(transport: Any, header: Header, protocol: Any) -> ProxyHeaderProtocol:
     """
-    The transport of a `protocol` whose connection began with `header` in another process: `transport`, with the
-    addresses that the header names.
+    Return a transport for `protocol`, whose connection began with `header` in another process.
+
+    It is `transport` with the addresses that the header names.
     """
     gate = ProxyHeaderProtocol(None, None)
     gate.pass_by(transport, header, protocol)

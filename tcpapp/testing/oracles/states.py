@@ -1,9 +1,9 @@
 """
-The state of a framing as bytes: a stream that is dumped and loaded goes on as if it had stayed.
+Check the state of a framing as bytes: a stream continues in a loaded framing as it would have in the dumped one.
 
-The samples and the drawn streams are dumped and loaded at a cut, and after every byte; also with a ``max`` that skips
-the longest sample, if the framing has that. Wrong states are some states of a stream, cut at any place, with a byte
-behind the end, or with another byte somewhere.
+The samples and the drawn streams are dumped and loaded at each cut, and after every byte. If the framing can skip
+messages, this is also done with a ``max`` that skips the longest sample. Wrong states are some states of a stream that
+were cut at any place, got a byte after their end, or have another byte at one place.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ LOOKED_AT = ("held", "beginning", "unfinished", "skipped", "failure")
 """The attributes of a framing that its connection reads."""
 
 PIECES = 256
-"""The most pieces of a stream that is moved after each: a short stream is moved after every byte."""
+"""The most pieces of a stream, which is moved after each piece. A short stream is moved after every byte."""
 
 WRONG = 8
-"""How many states of a stream are changed and loaded: each gives hundreds."""
+"""How many states of a stream are changed and loaded. Each state gives hundreds of wrong ones."""
 
 
 def check_states(
     framing: Framing, samples: Sequence[bytes], one: st.SearchStrategy[bytes], configured: settings
 ) -> None:
-    """Raise `AssertionError` if a stream does not go on from `load` as it would have, or a wrong state does harm."""
+    """Raise `AssertionError` if a stream does not continue after `load` as without it, or a wrong state does harm."""
     for bounded, stream in _streams(framing, samples):
         _check_dumped(bounded, _pieces(stream))
         for chunks in (*([stream[:place], stream[place:]] for place in places(stream)), _pieces(stream)):
@@ -54,7 +54,7 @@ def check_states(
 
 
 def _pieces(stream: bytes) -> list[bytes]:
-    """`stream` byte by byte, or a long one in so many pieces."""
+    """Return the bytes of `stream` one by one, or at most `PIECES` pieces of a long stream."""
     return in_pieces(stream, 1 + len(stream) // PIECES)
 
 
@@ -63,10 +63,10 @@ def _joined(framing: Framing, messages: Sequence[bytes]) -> bytes:
 
 
 def _streams(framing: Framing, samples: Sequence[bytes]) -> Iterator[tuple[Framing, bytes]]:
-    """Framings with streams for them: messages, and messages of which the longest is skipped."""
+    """Yield framings with streams for them: messages, and messages of which the longest is skipped."""
     for messages in (*([each] for each in samples), samples):
         yield framing, _joined(framing, messages)
-    with suppress(InvalidFraming):  # it cannot have that max
+    with suppress(InvalidFraming):  # this framing cannot have that max
         yield like(framing, max=len(samples[-1]) - 1, oversize="skip"), _joined(framing, [*samples, *samples])
 
 
@@ -74,7 +74,7 @@ def _streams(framing: Framing, samples: Sequence[bytes]) -> Iterator[tuple[Frami
 
 
 def _check_dumped(framing: Framing, chunks: Sequence[bytes]) -> None:
-    """Dump a stream after each chunk, and let it go on where it is."""
+    """Dump a stream after each chunk, and continue it in the same framing."""
     expected, got = read(framing, chunks), read(framing, chunks, _dumped)
     if got != expected:
         raise broken(framing, "dump() does not change the framing", chunks=chunks, expected=expected, got=got)
@@ -99,7 +99,7 @@ def _dump(framing: Framing, chunks: Sequence[bytes]) -> bytes:
 
 
 def _check_moved(framing: Framing, chunks: Sequence[bytes]) -> None:
-    """Dump and load a stream after each chunk, and let the loaded one go on."""
+    """Dump and load a stream after each chunk, and continue it in the loaded framing."""
     expected, got = read(framing, chunks), read(framing, chunks, _moved)
     if got != expected:
         promise = "a stream goes on after dump() and load() as it would have without them"
@@ -122,7 +122,7 @@ def _moved(framing: Framing, chunks: Sequence[bytes]) -> Framing:
 
 
 def _check_failed(framing: Framing, samples: Sequence[bytes]) -> None:
-    """Let a stream end inside a message, and dump it: the failure would be lost."""
+    """Dump a stream that ended inside a message: this must raise, because the failure would be lost."""
     state = start(framing)
     chunk = framing.frame(samples[-1])[:-1]
     with suppress(UnreadableStream):
@@ -144,7 +144,7 @@ def _check_failed(framing: Framing, samples: Sequence[bytes]) -> None:
 
 
 def _check_wrong(framing: Framing, before: bytes, rest: bytes) -> None:
-    """Try the states that are near the state after `before`."""
+    """Load states that differ a little from the state after `before`."""
     dumped = start(framing)
     dumped.receive(before)
     state = dumped.dump()
@@ -160,7 +160,7 @@ def _check_wrong(framing: Framing, before: bytes, rest: bytes) -> None:
 
 
 def _loaded(framing: Framing, state: bytes) -> Framing | None:
-    """A framing with this `state`; `None` if it is refused, in the right way."""
+    """Load `state`, and return the framing, or `None` if the state is refused in the right way."""
     loaded = start(framing)
     try:
         loaded.load(state)
