@@ -226,8 +226,8 @@ class NeverSent(NotConnected):
     """
     `message` was not sent and will not be sent: no connection was given any part of it. You can safely send it again.
 
-    A `Client` raises this for a message that still waits when the client stops or when the message's time is over, and
-    for a message that comes when too many wait.
+    A `Client` raises this for a message that still waits when the client stops, or when the time of the message is
+    over. It also raises it for a message that comes when too many wait.
     """
 
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
