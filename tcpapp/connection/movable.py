@@ -185,7 +185,8 @@ class Movable(Stages):
             self.factory.connection_moved_here(self.connection, state.deadlines.began)
         self._emit(Opened, True)
         self.settle(outcome)
-        self.settle(dispatcher.resume(MOVING))
+        if not self._read_control.pauses & MOVING_AWAY:  # else a listener has paused it, to move it again
+            self.settle(dispatcher.resume(MOVING))
         self._buffered.update()
         self._lifecycle.fire_open()
 

@@ -309,6 +309,24 @@ def test_the_limits_of_the_new_process_apply() -> None:
     assert process.factory.settings.memory_budget.total == 0
 
 
+def test_a_listener_can_pause_a_moved_connection_at_a_boundary_as_it_opens() -> None:
+    """After `pause_at_boundary` in a listener of `Opened`, the app gets no waiting message, and all can move again."""
+    moving = Moving(shout, limits=Limits(messages_per_turn=1))
+    moving.connection.pause()
+    moving.says(b"a\nb\nc\n")
+    process = moving.next_process()
+    process.factory.settings.telemetry.listen(
+        lambda event: process.protocol.pause_at_boundary() if isinstance(event, Opened) else None
+    )
+    process.protocol.load(state_of(moving))
+    process.transport.connect(process.protocol)
+    process.connection.resume()
+    process.clock.advance(1)
+    assert (process.connection.unread, process.transport.value(), process.protocol.obstacles()) == (3, b"", [])
+    process.protocol.resume_from_boundary()
+    assert process.transport.value() == b"A!\nB!\nC!\n"
+
+
 @pytest.mark.parametrize("end", ["abort", "close"])
 @pytest.mark.parametrize("kind", [NotedTransport, AbruptTransport])
 def test_a_listener_can_end_a_moved_connection_as_it_opens(kind: type[NotedTransport], end: str) -> None:
