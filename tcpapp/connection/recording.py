@@ -115,9 +115,9 @@ class _RecordedOutbox(_StandIn):
 
     __slots__ = ()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, messages: int = 1) -> None:
         self.recording.tell_framed(data)
-        self.part.write(data)
+        self.part.write(data, messages)
 
     def send(self, data: bytes) -> Any:
         self.recording.tell_framed(data)

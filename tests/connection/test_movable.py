@@ -327,6 +327,29 @@ def test_a_listener_can_pause_a_moved_connection_at_a_boundary_as_it_opens() -> 
     assert process.transport.value() == b"A!\nB!\nC!\n"
 
 
+def test_a_moved_connection_can_be_recorded_before_it_is_open() -> None:
+    """A recorder that listens from the connecting on gets the unsent bytes of the old process as bytes."""
+    moving = Moving(lambda message, connection: message * 300_000, "line:max=1000000", peer_reads=False)
+    moving.says(b"a\n")
+    unsent = moving.protocol.info().unsent
+    process = moving.next_process()
+    process.protocol.load(state_of(moving))
+    recorder = Recorder()
+    made = process.factory.connection_made
+
+    def connection_made(connection: Any) -> None:
+        made(connection)
+        process.protocol.record(recorder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process.factory, "connection_made", connection_made)
+        process.transport.connect(process.protocol)
+    process.transport.go_on()
+    process.transport.turn()
+    assert b"".join(recorder.heard) == b"a" * (unsent - 1) + b"\n"
+    assert process.protocol.info().sent_messages == 1
+
+
 @pytest.mark.parametrize("end", ["abort", "close"])
 @pytest.mark.parametrize("kind", [NotedTransport, AbruptTransport])
 def test_a_listener_can_end_a_moved_connection_as_it_opens(kind: type[NotedTransport], end: str) -> None:
