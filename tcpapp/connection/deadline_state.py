@@ -79,19 +79,22 @@ def dump_deadlines(deadlines: Deadlines) -> DeadlineState:
     now, stopped, started = deadlines.seconds(), deadlines.stopped, deadlines._started or {}
     received, sent = deadlines.last_received, deadlines.last_sent
 
+    def cut(seconds: float) -> float:
+        return min(max(0.0, seconds), LONGEST_TIME)
+
     def age(at: float) -> float:
-        return min(max(0.0, now - at), LONGEST_TIME)
+        return cut(now - at)
 
     def left(wait: str) -> Wait:
         began, seconds = started[wait]
         if wait in PEER_WAITS:
             began = later(began, stopped, now)
-        return Wait(max(0.0, began + seconds - now), seconds)
+        return Wait(cut(began + seconds - now), cut(seconds))
 
     unfinished, pressure = deadlines._unfinished, deadlines._pressure_until
     return DeadlineState(
         waits={wait: left(wait) for wait in sorted(MOVED_WAITS.intersection(deadlines.started))},
-        timer=None if deadlines._timer_at == inf else max(0.0, deadlines._timer_at - now),
+        timer=None if deadlines._timer_at == inf else cut(deadlines._timer_at - now),
         unfinished=None if unfinished is None else age(later(unfinished, deadlines._message_stopped, now)),
         peer_silent=age(later(max(received, deadlines._peer_silent_since), stopped, now)),
         both_silent=age(later(max(received, sent, deadlines._both_silent_since), stopped, now)),

@@ -213,6 +213,15 @@ def test_the_times_of_a_clock_without_a_beginning_are_cut() -> None:
     assert through_facts(rig.deadlines) == dump_deadlines(rig.deadlines)
 
 
+def test_waits_of_more_than_the_longest_time_are_cut() -> None:
+    """A wait of more than `LONGEST_TIME` can be dumped and loaded: it is cut to that."""
+    rig = Rig(100.0)
+    rig.deadlines._unset()
+    rig.deadlines.start("max_age", 3e9)
+    state = through_facts(rig.deadlines)
+    assert (state.waits, state.timer) == ({"max_age": Wait(LONGEST_TIME, LONGEST_TIME)}, LONGEST_TIME)
+
+
 def test_a_wait_that_is_overdue_has_nothing_left() -> None:
     """An overdue wait has 0 seconds left, and a clock that was set back makes no age negative."""
     rig = Rig(100.0)
