@@ -19,7 +19,7 @@ from tcpapp.codecs import Codec
 from tcpapp.connection import deadline_state, throttle_state
 from tcpapp.connection.deadline_state import DeadlineState
 from tcpapp.connection.inbox import MESSAGE_COST
-from tcpapp.connection.outbox_state import OutboxState
+from tcpapp.connection.outbox_state import OutboxState, most_unsent
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.state_form import (
     Facts,
@@ -161,9 +161,8 @@ def _read_messages(name: str, sections: dict[str, bytes], settings: Settings) ->
 
 
 def _read_unsent(section: bytes, settings: Settings) -> bytes:
-    """The section: no more than ``max_unsent``, and the write that came to that, which SLIP can make twice as long."""
-    limits = settings.limits
-    most = limits.max_unsent + limits.write_high + 2 * settings.framing.max
+    """The section: no more than `most_unsent`."""
+    most = most_unsent(settings)
     if len(section) > most:
         raise InvalidState(
             f"unsent: {len(section)} bytes; at most {most} can wait in this connection (max_unsent and one write)"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcpapp.connection.outbox import Outbox
+from tcpapp.connection.settings import Settings
 
-__all__ = ["OutboxState", "dump_outbox", "has_sends", "load_outbox"]
+__all__ = ["OutboxState", "dump_outbox", "has_sends", "load_outbox", "most_unsent"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,15 @@ class OutboxState:
 
     unsent: bytes
     messages: int
+
+
+def most_unsent(settings: Settings) -> int:
+    """
+    The most unsent bytes in a state: ``max_unsent``, and the write that came to that, which SLIP can make twice as
+    long. Only the replies to one batch can be more, because an app can give any number of them.
+    """
+    limits = settings.limits
+    return limits.max_unsent + limits.write_high + 2 * settings.framing.max
 
 
 def has_sends(outbox: Outbox) -> bool:

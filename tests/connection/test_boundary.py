@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from tcpapp import MessageServerFactory, Telemetry, conversation
+from tcpapp import Limits, MessageServerFactory, Telemetry, batch, conversation
 from tcpapp.connection.boundary import OF_A_CONNECTION, Obstacle, obstacles_of
 from tcpapp.connection.lifecycle import State
 from tcpapp.errors import InvalidState
@@ -138,6 +138,24 @@ def test_a_send_is_an_obstacle_until_the_peer_takes_its_bytes() -> None:
     peer = stalled(lambda message, connection: b"x" * 70_000, timeouts=QUIET)
     for _ in range(2):
         peer.says(b"a\n")
+    assert rules_of(peer) == []
+
+
+@pytest.mark.parametrize(("surplus", "rules"), [(0, []), (1, ["unsent"])])
+def test_more_unsent_bytes_than_a_state_can_have_are_an_obstacle(surplus: int, rules: list[str]) -> None:
+    """The replies to one batch can exceed the unsent bytes of a state. The obstacle passes when the peer takes them."""
+    limits = Limits(max_unsent=100_000)
+    app = batch(lambda messages, connection: [b"x" * 99_999] * 10)
+    peer = stalled(app, "line:max=100000", limits=limits, timeouts=QUIET)
+    peer.says(b"a\n")
+    unsent = peer.protocol.info().unsent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tcpapp.connection.boundary.most_unsent", lambda settings: unsent - surplus)
+        assert rules_of(peer) == rules
+        assert not any(each.lasting for each in peer.protocol.obstacles())
+    assert rules_of(peer) == ["unsent"]
+    peer.transport.go_on()
+    peer.transport.turn()
     assert rules_of(peer) == []
 
 
