@@ -106,7 +106,8 @@ class Stages(Parts):
         if failure is not None:
             self._app_failed(failure)
             failure = None  # it holds this frame
-        self.settle(self._dispatcher.start(handlers))
+        if self._lifecycle.stage is not Stage.CLOSED:  # a listener can end the connection above
+            self.settle(self._dispatcher.start(handlers))
         self._lifecycle.fire_open()
 
     def _continue_app(self) -> None:

@@ -406,6 +406,21 @@ def test_events_come_in_the_order_of_what_happened() -> None:
     assert peer.reason.rule == "truncated-message"
 
 
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_a_listener_can_end_a_connection_as_it_opens(end: str) -> None:
+    """If a listener of `Opened` ends the connection, and its transport is lost at once, the app is not called."""
+    app, events = Told(), []
+
+    def listen(event: Any) -> None:
+        events.append(type(event))
+        if isinstance(event, Opened):
+            getattr(event.connection, end)()
+
+    factory = MessageServerFactory(app, telemetry=Telemetry(listen), clock=Clock())
+    AbruptTransport().connect(factory.buildProtocol(None))
+    assert (events, app.log, len(factory.connections)) == ([Opened, Closed], [], 0)
+
+
 def test_an_unsendable_message_fails_alone() -> None:
     """A message that cannot be sent fails its own call, and the connection stays open."""
     peer = Peer(codec="text")
