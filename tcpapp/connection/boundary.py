@@ -47,8 +47,8 @@ OF_A_CONNECTION: Final[dict[Obstacle, Callable[[Stages], object]]] = {
     Obstacle("tls", "it uses TLS, or begins to, and the keys cannot be moved", lasting=True): lambda each: (
         each._starttls is not None or tls_layer(each.transport) is not None
     ),
-    Obstacle("handling", "its app is being called"): lambda each: (
-        each._dispatcher.pauses & HANDLING or each._dispatcher.sorts_replies
+    Obstacle("handling", "its app is being called, or is about to be"): lambda each: (
+        each._dispatcher.pauses & HANDLING or each._dispatcher.sorts_replies or not each._dispatcher.started
     ),
     Obstacle("reply-pending", "its app has not answered a message yet"): lambda each: (
         each._dispatcher.pauses & AWAITING_REPLY

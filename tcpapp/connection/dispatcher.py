@@ -107,6 +107,11 @@ class Dispatcher(Matching):
         return bool(self.pauses & RECEIVE_ONLY) or not self._inbox
 
     @property
+    def started(self) -> bool:
+        """Whether the app knows the connection."""
+        return self._handlers is not NO_HANDLERS
+
+    @property
     def working(self) -> bool:
         """Whether the app is being called right now."""
         return bool(self.pauses & HANDLING)

@@ -92,6 +92,16 @@ def test_an_app_is_not_moved_while_it_is_called() -> None:
     assert (seen, rules_of(peer)) == ([["handling"]], [])
 
 
+def test_an_app_is_not_moved_before_it_is_told_of_the_connection() -> None:
+    """In a listener of `Opened`, the connection is not moved: the app's `opened` would be called in no process."""
+    seen: list[Any] = []
+    peer = Peer(shout, timeouts=QUIET)
+    peer.factory.settings.telemetry.listen(lambda _: seen.append(rules_of(peer)))
+    peer.protocol = peer.factory.buildProtocol(None)
+    NotedTransport().connect(peer.protocol)
+    assert (seen, rules_of(peer)) == ([["handling"]], [])
+
+
 def test_a_connection_is_not_moved_while_it_fires_a_reply() -> None:
     """
     While the callback of a reply runs, the connection is not moved, because it still has the messages behind the reply.
