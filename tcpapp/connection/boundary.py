@@ -77,7 +77,7 @@ def obstacles_of(connection: Stages) -> list[Obstacle]:
 
 
 def app_obstacle(settings: Settings) -> Obstacle | None:
-    """What keeps the app of these settings from going on in another process, or from going on there; or `None`."""
+    """What keeps the app of these settings from continuing in another process, or from continuing there; or `None`."""
     app = settings.app
     if isclass(app):
         detail = f"its app, {app.__name__}, is a class, whose instance has a state of its own for each connection"

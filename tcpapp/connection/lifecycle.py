@@ -144,7 +144,7 @@ class Event(Enum):
     APP_IDLE = "the app is not being called"
     HANDED_OVER = "the transport has all that was written"
     ABORT = "we cut the connection: what is written is lost"
-    MOVED = "it goes on in another process"
+    MOVED = "it continues in another process"
     LOST = "the transport is lost"
 
 
@@ -167,7 +167,7 @@ FLUSH: Final = 64
 DISCONNECT: Final = 128
 """Close the transport."""
 END: Final = 256
-"""End all parts, and tell the app, unless the connection goes on in another process."""
+"""End all parts, and tell the app, unless the connection continues in another process."""
 FAIL_WAITERS: Final = 512
 """Fail the waiters for a message or a reply. This runs the user's code, so it comes when all else is settled."""
 ASK_APP: Final = 1024

@@ -1,5 +1,5 @@
 """
-A connection that goes on in another process: its state is dumped in one process, and loaded in the other.
+A connection that continues in another process: its state is dumped in one process, and loaded in the other.
 
 The peer notices nothing. The TCP connection stays, because its descriptor goes from process to process. This module
 moves what the connection has in memory. The calls in the old process, in order::
@@ -50,7 +50,7 @@ from tcpapp.transport.proxy_header import behind_header, header_below
 
 __all__ = ["Movable"]
 
-MOVED: Final = CloseReason(EndedBy.US, "moved", "it goes on in another process")
+MOVED: Final = CloseReason(EndedBy.US, "moved", "it continues in another process")
 
 
 class Movable(Stages):
@@ -111,7 +111,7 @@ class Movable(Stages):
 
     def release(self) -> None:
         """
-        Let go of the connection, which goes on in another process: it is closed here, for the reason ``moved``.
+        Let go of the connection, which continues in another process: it is closed here, for the reason ``moved``.
 
         Nothing is written, the transport is left as it is, and the app's ``closed`` is not called. Waiters for the end
         fire. Close the transport's descriptor after this, without a shutdown of the connection.

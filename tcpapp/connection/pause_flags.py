@@ -40,6 +40,6 @@ CONNECTION_CLOSED: Final = 256
 AWAITING_TURN: Final = 512
 """The messages used the budget of a turn: other connections have their turns now."""
 MOVING: Final = 1024
-"""The connection is to go on in another process: it comes to a message boundary."""
+"""The connection is to continue in another process: it comes to a message boundary."""
 NOT_RECEIVING: Final = 96
 """`NO_MORE_INPUT` or `CONNECTION_CLOSING`: received bytes are ignored."""

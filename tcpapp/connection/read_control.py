@@ -24,7 +24,7 @@ MESSAGES_PENDING = 2  # messages that have come are not let in yet
 OVER_BYTE_RATE = 4  # more bytes came than the rate allows
 MEMORY_PRESSURE = 8  # all connections together hold too many bytes, and this one holds many of them
 HANDSHAKE_STEP = 16  # a step of its TLS handshake waits for its turn
-MOVING_AWAY = 32  # it is to go on in another process, which reads what comes from now on
+MOVING_AWAY = 32  # it is to continue in another process, which reads what comes from now on
 
 SMALLEST_READ = 1024
 """The least bytes that one read takes from a flood of tiny messages. Each read is a system call."""
