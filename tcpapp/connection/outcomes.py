@@ -2,8 +2,10 @@
 What the parts of a connection report to it: the bits of an outcome.
 
 A part does not know what its connection does about an outcome. It returns the outcome, and the connection settles it.
-Where no caller takes the outcome, the part calls `Settler.settle` itself: after a timer, a call of the transport, or a
-result of the app. `settle` acts on the bits in the order in which they stand here.
+The part calls `Settler.settle` itself in two cases. Either no caller takes the outcome: after a timer, a call of the
+transport, or a result of the app. Or the part has more to do, and the outcome must take effect before that: an app that
+writes on over ``max_unsent``, or a reply that belongs to no request. `settle` acts on the bits in the order in which
+they stand here.
 """
 
 from __future__ import annotations
