@@ -192,8 +192,7 @@ class Stages(Parts):
 
     def _fail_waiters(self) -> None:
         """Fail all that wait for a message or a reply."""
-        if waiters := self._take_waiters():
-            self._fail(waiters)
+        self._fail(self._take_waiters())
 
     def _take_waiters(self) -> list[Deferred[Any]]:
         """Remove all that wait for a message or a reply, in the order in which they fail."""
@@ -202,6 +201,8 @@ class Stages(Parts):
 
     def _fail(self, waiters: list[Deferred[Any]]) -> None:
         """Fail `waiters`, and note whether the conversation knows of the end by that."""
+        if not waiters:  # as at most ends: the error is made only where it is needed
+            return
         waited_for = self._dispatcher.awaited
         fail_all(waiters, self._lifecycle.error)
         if self._dispatcher.awaited is not waited_for and not self._lifecycle.stage.sends:
