@@ -189,7 +189,7 @@ class Recording:
                     self._failed(Failure())
 
     def tell_framed(self, data: bytes) -> None:
-        """The outbox is about to get `data`: tell the message in it, if it is the one that was framed last."""
+        """Report the message in `data`, which the outbox gets next, if that message was framed last."""
         if self.framed[0] is data:
             self.tell("sending", [self.framed[1]])
 

@@ -43,7 +43,7 @@ class Replies:
             self._outbox.write(data, messages)
 
     def _framed(self, count: int) -> bytes:
-        """The replies so far, `count` of them, framed together. Replies before one that cannot be sent are written."""
+        """Frame the `count` replies together. If a reply cannot be sent, the replies before it are written."""
         replies = self._replies
         try:
             data = self.framing.frame_all(replies) if count > 1 else self.framing.frame(replies[0])

@@ -148,7 +148,7 @@ def _encoded(kind: str) -> bytes:
 
 
 def lost(before: object, after: object) -> list[str]:
-    """The names of the attributes that differ in two states, in order. One that is missing differs from any value."""
+    """Return the names of the attributes that differ in two states. A missing attribute differs from any value."""
     first, second = _attributes(before), _attributes(after)
     names = sorted(first.keys() | second.keys())
     return [name for name in names if not _is_same(first.get(name, lost), second.get(name, lost))]

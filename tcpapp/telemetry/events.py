@@ -222,11 +222,9 @@ class Refused(Event):
         return [Line("warn", "refused {peer}: {refusal}", {"peer": peer, "refusal": _whole(self.refusal)})]
 
 
-@dataclass(frozen=True)
-class AppFailed(_ConnectionEvent):
-    """The app raised, or returned a reply that cannot be sent. Its connection is closed, and no other."""
+class _FailureEvent(_ConnectionEvent):
+    """An event about an object of the user's that raised. Events of the same failure share a rate of lines."""
 
-    connection: EventConnection
     failure: Failure
 
     rate = FAILURES
@@ -234,7 +232,15 @@ class AppFailed(_ConnectionEvent):
     @override
     def kind(self) -> Hashable:
         """Return a key for each type of exception and each line that raises it."""
-        return AppFailed, *kind_of(self.failure)
+        return type(self), *kind_of(self.failure)
+
+
+@dataclass(frozen=True)
+class AppFailed(_FailureEvent):
+    """The app raised, or returned a reply that cannot be sent. Its connection is closed, and no other."""
+
+    connection: EventConnection
+    failure: Failure
 
     @override
     def lines(self) -> Iterable[Line]:
@@ -253,18 +259,11 @@ class AppFailed(_ConnectionEvent):
 
 
 @dataclass(frozen=True)
-class RecorderFailed(_ConnectionEvent):
+class RecorderFailed(_FailureEvent):
     """A recorder of the connection raised an error, and was detached. The connection stays open."""
 
     connection: EventConnection
     failure: Failure
-
-    rate = FAILURES
-
-    @override
-    def kind(self) -> Hashable:
-        """Return a key of its own for each type of exception and each line that raises it."""
-        return RecorderFailed, *kind_of(self.failure)
 
     @override
     def lines(self) -> Iterable[Line]:

@@ -39,7 +39,7 @@ class Given:
 
     @property
     def text(self) -> str:
-        """The text of an option with one value: the last one that was given."""
+        """The text of an option with one value. If several texts were given, it is the last of them."""
         return self.texts[-1]
 
 
