@@ -22,6 +22,7 @@ COMPILED = [
     "tcpapp/connection/answers.py",
     "tcpapp/connection/matching.py",
     "tcpapp/connection/conversation.py",
+    "tcpapp/connection/app_calls.py",
     "tcpapp/connection/dispatcher.py",
     "tcpapp/connection/throttle.py",
     "tcpapp/connection/buffered_bytes.py",

@@ -1,14 +1,13 @@
 """
-Hands messages to the app, in order, one at a time, and its replies to the outbox.
+Decides when the app gets the next message: in order, one at a time.
 
 While anything holds them back (the app's Deferred, `pause`, a peer that does not take the replies), messages wait in
-the inbox as bytes. Each is decoded when the app takes it. The replies to one chunk are framed together and written in
-one write.
+the inbox as bytes. Each is decoded when the app takes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from math import inf
 from typing import Any
 
@@ -17,11 +16,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason
+from tcpapp.connection.app_calls import AppCalls
 from tcpapp.connection.conversation import RunningConversation
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.handlers import AWAITABLE, Decoded, Handlers, deferred_of, value_of
+from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, value_of
 from tcpapp.connection.inbox import Inbox
-from tcpapp.connection.matching import Matching
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_IDLE, NOTHING, Settler
 from tcpapp.connection.pause_flags import (
@@ -34,39 +33,29 @@ from tcpapp.connection.pause_flags import (
     PAUSED,
     RECEIVE_ONLY,
 )
-from tcpapp.connection.replies import as_bytes, replies_of
+from tcpapp.connection.replies import as_bytes
 from tcpapp.connection.settings import Settings
-from tcpapp.errors import UndecodableMessage
 from tcpapp.framing import Framing
 from tcpapp.limits.fairness import turn_seconds
 
 __all__ = ["Dispatcher"]
 
-NO_HANDLERS = Handlers(None, None)
-"""The app of a connection that is not open yet."""
 
-
-class Dispatcher(Matching):
+class Dispatcher(AppCalls):
     """
     Hands the messages of one connection to its app.
 
-    The app gets the connection with each message. The dispatcher is `slow` where the last messages took longer than a
+    The dispatcher is `slow` where the last messages took longer than a
     turn's budget. Then the messages that wait are handed on turn by turn.
     """
 
     __slots__ = (
         "_budget",
         "_clock",
-        "_connection",
         "_conversation",
         "_deadlines",
         "_fair_share",
-        "_handlers",
         "_has_turn",
-        "_inbox",
-        "_received",
-        "_received_all",
-        "_write_high",
         "slow",
     )
 
@@ -82,19 +71,13 @@ class Dispatcher(Matching):
         clock: IReactorTime | None,
     ) -> None:
         limits = settings.limits
-        super().__init__(settler, framing, settings.codec, outbox)
-        self._connection = connection
-        self._handlers = NO_HANDLERS
-        self._inbox = inbox
+        super().__init__(connection, settler, framing, settings.codec, inbox, outbox, limits.write_high)
         self._deadlines = deadlines
         self._clock = clock
         self._fair_share = settings.fair_share
         self._has_turn = False
         self.slow = False
         self._budget = turn_seconds(limits.work_per_turn) if clock is not None else inf
-        self._write_high = limits.write_high
-        self._received: Any = None
-        self._received_all: Any = None
         self._conversation: RunningConversation | None = None
 
     @property
@@ -105,21 +88,6 @@ class Dispatcher(Matching):
         if self._conversation is not None and self._conversation.running:
             return False
         return bool(self.pauses & RECEIVE_ONLY) or not self._inbox
-
-    @property
-    def started(self) -> bool:
-        """Whether the app knows the connection."""
-        return self._handlers is not NO_HANDLERS
-
-    @property
-    def working(self) -> bool:
-        """Whether the app is being called right now."""
-        return bool(self.pauses & HANDLING)
-
-    @property
-    def receive_only(self) -> bool:
-        """Whether the app has no ``received``, so that messages wait for `receive`."""
-        return bool(self.pauses & RECEIVE_ONLY)
 
     @property
     def awaited(self) -> object:
@@ -154,14 +122,6 @@ class Dispatcher(Matching):
         self._end_handling()
         return self.continue_handling()
 
-    def use(self, handlers: Handlers) -> None:
-        """Hand messages to the app, by its `handlers`, as soon as nothing holds them back."""
-        self._handlers = handlers
-        self._received = handlers.received
-        self._received_all = handlers.received_all
-        if handlers.received is not None or handlers.received_all is not None:
-            self.pauses &= ~RECEIVE_ONLY
-
     def dispatch(self, messages: list[bytes]) -> int:
         """Messages came: hand each to its request, or to the app. Returns the outcome."""
         if self.requests is not None:
@@ -180,27 +140,6 @@ class Dispatcher(Matching):
             outcome = self._inbox.put_back(as_bytes(rest))
         self._end_handling()
         return outcome | self.continue_handling() if self.pauses or self._inbox.in_use else outcome
-
-    def _handle_one(self, message: bytes) -> int:
-        """`handle` for one message, as most chunks hold. Its reply is framed and written at once."""
-        outbox = self._outbox
-        self.pauses = HANDLING
-        outbox.cork()
-        data = b""
-        try:
-            reply = self._received(message, self._connection)
-            if type(reply) is bytes:
-                data = self.framing.frame(reply)
-            elif reply is not None:
-                self._settle(reply, [message])
-        except Exception:
-            self._app_failed(Failure())
-        if data:
-            self.pauses &= ~HANDLING
-            outbox.uncork(data, 1)
-        else:
-            self._end_handling()
-        return self.continue_handling() if self.pauses or self._inbox.in_use else NOTHING
 
     def continue_handling(self) -> int:
         """
@@ -268,20 +207,6 @@ class Dispatcher(Matching):
         self.pauses &= ~why
         return self.continue_handling()
 
-    def draining(self) -> None:
-        """Tell the app that the connection will end soon. Its reply is sent at once, or when it is there."""
-        if self._handlers.draining is None:
-            return
-        try:
-            reply = self._handlers.draining(self._connection)
-            waiting = deferred_of(reply)
-            if waiting is None:
-                self._send_reply(reply)
-            else:
-                waiting.addCallback(self._send_reply).addErrback(self._app_failed)
-        except Exception:
-            self._app_failed(Failure())
-
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing: what the app raises is reported."""
         if self._conversation is not None:
@@ -327,69 +252,3 @@ class Dispatcher(Matching):
             return outcome
         self._end_handling()
         return outcome | self.continue_handling()
-
-    def _handle_messages(self, messages: Iterable[Any]) -> Iterator[Any] | None:
-        """Hand `messages` to the app, in the form it has. Returns the messages that are left."""
-        if self._received_all is None:
-            return self._handle_each(messages, self._received)
-        self.pauses |= HANDLING
-        self._outbox.cork()
-        try:
-            self._handle_batch(list(messages))
-        except Exception:
-            self._app_failed(Failure())
-        return None
-
-    def _handle_batch(self, messages: list[Any]) -> None:
-        """Hand them on in one call, up to an undecodable one, which waits in the inbox for the next call."""
-        values, codec = messages, self._codec
-        if codec is not None:
-            values = []
-            for place, message in enumerate(messages):
-                try:
-                    values.append(message.value if type(message) is Decoded else codec.read(message))
-                except UndecodableMessage:
-                    if not place:
-                        raise
-                    self._settler.settle(self._inbox.put_back(as_bytes(messages[place:])))
-                    messages = messages[:place]
-                    break
-        replies = self._received_all(values, self._connection)
-        if isinstance(replies, AWAITABLE):
-            self._settle(replies, messages, self._all_replied)
-        else:
-            self._replies += replies_of(replies)
-
-    def _handle_each(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
-        """Call `received` with message after message until something holds it back. Returns the messages left over."""
-        connection, replies, mark = self._connection, self._replies, self._write_high
-        unframed = 0
-        source = iter(messages)
-        left: Iterator[Any] | None = source
-        self.pauses |= HANDLING
-        self._outbox.cork()
-        try:
-            for message in source:
-                reply = received(message, connection)
-                if type(reply) is bytes:
-                    replies.append(reply)
-                    unframed += len(reply)
-                elif reply is not None:
-                    unframed += self._settle(reply, [message])
-                if unframed > mark:
-                    self.flush()
-                    unframed = 0
-                if self.pauses != HANDLING and self.pauses & ~NO_MORE_INPUT != HANDLING:
-                    break
-            else:
-                left = None
-        except Exception:
-            self._app_failed(Failure())
-        return left
-
-    def _end_handling(self) -> None:
-        """Write what the app replied and sent. Messages left over must be in the inbox: a write can bring more."""
-        messages = len(self._replies)
-        data = self._framed(messages) if messages else b""
-        self.pauses &= ~HANDLING
-        self._outbox.uncork(data, messages)
