@@ -269,8 +269,9 @@ class Simulation:
         __tracebackhide__ = True
         if error is None:
             self.finish()
-        elif getattr(error, "seed", None) != self.seed and hasattr(error, "add_note"):  # from Python 3.11 on
-            error.add_note(str(RunFailed("in a simulated run", self.seed, self.trace)))
+        elif getattr(error, "seed", None) != self.seed:
+            add_note = getattr(error, "add_note", str)  # Python 3.10 has no notes
+            add_note(str(RunFailed("in a simulated run", self.seed, self.trace)))
 
     def _drive(self, done: Callable[[], bool], until: float | None, at_most: int) -> bool:
         """Run events until `done`, or until a time. Returns whether it is `done`."""
