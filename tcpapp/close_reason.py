@@ -63,6 +63,7 @@ class CloseReason:
       ``memory-short``           us      all connections held more than ``max_buffered``, and this one the most;
                                          or memory was almost full, and a message was not whole in time
       ``too-much-unsent``        us      more unsent bytes than ``max_unsent``
+      ``stream-cut``             us      the source of a ``send_stream`` failed, or the call was cancelled
       ``tls-failed``             us      the TLS handshake failed: a certificate is not trusted, or no version or
                                          cipher is in common; by the peer if the peer reported it
       ``plain-before-tls``       us      plain bytes came behind the message that asked for TLS

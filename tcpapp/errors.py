@@ -8,6 +8,7 @@ Every error tcpapp raises, in one tree::
     ├── InvalidProxyHeader     a PROXY header that we cannot send: mixed families, a port out of range
     ├── InvalidState           the state of a connection cannot be dumped or loaded
     ├── UnsendableMessage      our fault: too long, holds the delimiter, not bytes. The connection stays open
+    ├── UnsendableStream       our fault: the source of a ``send_stream`` has another size, or gives no bytes
     ├── UnreadableStream       the peer's fault: the connection is closed
     │   ├── MessageTooLong     a message is longer than ``max``; raised as soon as that is known
     │   ├── MalformedFrame     the bytes are no frame of this framing
@@ -60,6 +61,7 @@ __all__ = [
     "UndecodableMessage",
     "UnreadableStream",
     "UnsendableMessage",
+    "UnsendableStream",
 ]
 
 LONGEST_CHAIN = 100
@@ -130,6 +132,14 @@ class UnsendableMessage(TcpAppError):
     The framing or the codec of this connection cannot send a message.
 
     Our side's fault. Nothing of the message was written, and the connection stays open.
+    """
+
+
+class UnsendableStream(TcpAppError):
+    """
+    The source of a ``send_stream`` has fewer or more bytes than its size, or gives something else than bytes.
+
+    Our side's fault. A part of it can be sent already, so the connection is cut.
     """
 
 

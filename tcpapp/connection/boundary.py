@@ -18,7 +18,7 @@ from typing import Final
 
 from tcpapp.connection.handlers import Conversation
 from tcpapp.connection.lifecycle import State
-from tcpapp.connection.outbox_state import has_sends, most_unsent
+from tcpapp.connection.outbox_state import has_sends, has_streams, most_unsent
 from tcpapp.connection.pause_flags import AWAITING_REPLY, HANDLING
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.stages import Stages
@@ -58,6 +58,7 @@ OF_A_CONNECTION: Final[dict[Obstacle, Callable[[Stages], object]]] = {
     ),
     Obstacle("receive-pending", "a receive() waits for a message"): lambda each: each._inbox.awaited,
     Obstacle("send-pending", "a send() waits for the peer to take its bytes"): lambda each: has_sends(each._outbox),
+    Obstacle("stream-pending", "a send_stream() has not sent all of its bytes"): lambda each: has_streams(each._outbox),
     Obstacle("unsent", "more bytes wait for the peer to take them than a state can have"): lambda each: (
         each._outbox.unsent > most_unsent(each._settings)
     ),

@@ -36,7 +36,9 @@ from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.outcomes import REFUSED
 from tcpapp.connection.pause_flags import NOT_RECEIVING, PAUSED
 from tcpapp.connection.pending_requests import bound, requests_by
+from tcpapp.connection.sent_stream import send_stream
 from tcpapp.connection.stages import Stages
+from tcpapp.connection.stream_sources import source_of
 from tcpapp.connection.unhandled import failed
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
 from tcpapp.proxy_protocol import Header
@@ -130,6 +132,35 @@ class Connection:
             return fail(error)
         protocol._dispatcher.flush()
         return protocol._outbox.send(data)
+
+    def send_stream(self, source: Any, size: int | None = None) -> Deferred[int]:
+        """
+        Send raw bytes, however many, after all earlier messages and before all later ones. No frame is put around them.
+
+        `source` is a path, a binary file from its position on, an iterable or an async iterable of bytes, or bytes. The
+        peer must know where they end: by a message before them, or because the connection is closed. At most one
+        piece is in memory, and the next is taken when fewer than ``write_high`` bytes are unsent. The kernel sends a
+        regular file over a plain socket (sendfile).
+
+        The Deferred fires as the Deferred of `send`, with the number of bytes. With `size`, exactly as many are sent: a
+        file is read no further, and a source of any other size fails with `UnsendableStream`. The size of a regular
+        file is, by default, what it has at the call.
+
+        Fails with `NotConnected`, as `send`; with an `OSError` or `InvalidOption` at once, where `source` cannot be
+        opened, and nothing is sent. What the source raises later fails it too, and cuts the connection: the peer could
+        not find the next message. So does cancelling. A path is opened and closed here, a generator is closed, and a
+        file that you opened stays open.
+        """
+        protocol = self._protocol
+        if not protocol._lifecycle.stage.sends:
+            protocol._settings.counters.failed_sends += 1
+            return failed(protocol._lifecycle.error)
+        try:
+            found = source_of(source, size)
+        except Exception as error:  # OSError, or what the user's __iter__ raises
+            return fail(error)
+        protocol._dispatcher.flush()
+        return send_stream(protocol, found)
 
     def receive(self) -> Deferred[Any]:
         """

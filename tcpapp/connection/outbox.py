@@ -163,6 +163,17 @@ class Outbox(MessageCounter):
         self.write(data)
         return self._wait_with(b"", 0) if self.blocked or self._queue else succeed(None)
 
+    def sends(self, stream: Any) -> bool:
+        """Whether the transport takes bytes of this `SentStream` now: no bytes wait before it, and nothing blocks."""
+        is_first = self._queue is not None and len(self._queue) > 0 and self._queue[0].stream is stream
+        return is_first and not self.blocked and not self._lifecycle.stage.drops
+
+    def feed(self) -> None:
+        """Go on with what waits: a stream has waited for its source, or for its turn."""
+        if not self.blocked:
+            self._feed()
+            self._report_fed()
+
     def finish(self) -> int:
         """
         Write the gathered bytes. Once the transport has all bytes, stop being its producer: it can be closed then.
@@ -199,7 +210,7 @@ class Outbox(MessageCounter):
         has_all = flushed
         ended = [(waiter, has_all) for waiter in handed]
         for each in waiting:
-            has_all = has_all and each.given == len(each.data)
+            has_all = has_all and each.given == len(each.data) and each.stream is None
             if each.waiter is not None:
                 ended.append((each.waiter, has_all))
         self.transport = self._settler = _NO_TRANSPORT  # TLS keeps a reference to its producer: this breaks the circle
@@ -220,6 +231,9 @@ class Outbox(MessageCounter):
         self.blocked = False
         self._deadlines.stop("send_progress")
         self._feed()
+        self._report_fed()
+
+    def _report_fed(self) -> None:
         if self._lifecycle.stage.flushes:
             self._settler.settle(self._end_if_all_handed_over())
         elif not self.behind:
@@ -290,7 +304,7 @@ class Outbox(MessageCounter):
             if waiter is not None:
                 self._sends += 1
         self.unsent += len(data)
-        if not self.blocked:
+        if not self.blocked and self._queue[0].stream is None:
             self._feed()
         elif before > self._limits.max_unsent and data:
             self._settler.settle(TOO_MUCH_UNSENT, before)
@@ -311,8 +325,14 @@ class Outbox(MessageCounter):
         """Give the transport pieces up to the write mark until it has enough, and fire each ``send`` that is done."""
         self._fire_handed()
         while self._queue and not self.blocked and not self._lifecycle.stage.drops:
-            piece, messages = self._next_piece()
-            self._put(piece, messages, waited=True)
+            stream = self._queue[0].stream
+            if stream is None:
+                piece, messages = self._next_piece()
+                self._put(piece, messages, waited=True)
+            else:
+                stream.run()
+                if self.sends(stream):  # it waits for its source, or for its turn
+                    break
             self._fire_handed()
 
     def _next_piece(self) -> tuple[bytes, int]:
@@ -323,6 +343,8 @@ class Outbox(MessageCounter):
         room = self._limits.write_high
         while self._queue and (room or not self._queue[0].data):
             waiting = self._queue[0]
+            if waiting.stream is not None:
+                break
             piece = waiting.data
             if waiting.given or len(piece) > room:
                 piece = piece[waiting.given : waiting.given + room]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.settings import Settings
 
-__all__ = ["OutboxState", "dump_outbox", "has_sends", "load_outbox", "most_unsent"]
+__all__ = ["OutboxState", "dump_outbox", "has_sends", "has_streams", "load_outbox", "most_unsent"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,13 @@ def most_unsent(settings: Settings) -> int:
 
 def has_sends(outbox: Outbox) -> bool:
     """Whether a ``send`` waits until the transport has its bytes, or takes more."""
-    waiting = [each.waiter for each in outbox._queue or ()] + (outbox._handed or [])
+    waiting = [each.waiter for each in outbox._queue or () if each.stream is None] + (outbox._handed or [])
     return any(each is not None and not each.called for each in waiting)
+
+
+def has_streams(outbox: Outbox) -> bool:
+    """Whether a ``send_stream`` has bytes to send."""
+    return any(each.stream is not None for each in outbox._queue or ())
 
 
 def dump_outbox(outbox: Outbox) -> OutboxState:

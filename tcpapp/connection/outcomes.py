@@ -28,6 +28,7 @@ __all__ = [
     "NOTHING",
     "OVERDUE",
     "REFUSED",
+    "STREAM_CUT",
     "TOO_MANY_BYTES",
     "TOO_MANY_MESSAGES",
     "TOO_MUCH_UNSENT",
@@ -66,6 +67,9 @@ TOO_MUCH_UNSENT: Final = 512
 """More than ``max_unsent`` waited, and more came; the detail is how many bytes waited."""
 HANDED_OVER: Final = 1024
 """The transport has all bytes that were written before the flush."""
+
+STREAM_CUT: Final = 2097152
+"""The bytes of a stream will never be whole; the detail is the `CloseReason`."""
 
 # The app.
 APP_WAITS: Final = 2048

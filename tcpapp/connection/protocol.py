@@ -215,6 +215,10 @@ class MessageProtocol(Movable):
         text = f"{unsent} bytes wait for the peer to take what was sent; at most {limit} (max_unsent) may"
         self._abort(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
+    def _stream_cut(self, cause: CloseReason) -> None:
+        """A part of a stream is sent, and the rest will not come: the peer cannot find the next message."""
+        self._abort(cause)
+
     def _handed_over(self, _: Any) -> None:
         """The transport has all written bytes: close it, unless it was cut or is lost by now."""
         self._happen(Event.HANDED_OVER)
@@ -318,5 +322,6 @@ STEPS: dict[int, Callable[[MessageProtocol, Any], None]] = {
     outcomes.BUFFERED_CHANGED: MessageProtocol._buffered_changed,
     outcomes.APP_IDLE: MessageProtocol._app_rests,
     outcomes.LATE_REPLY: MessageProtocol._late_reply,
+    outcomes.STREAM_CUT: MessageProtocol._stream_cut,
 }
 """The step for each bit of an outcome."""

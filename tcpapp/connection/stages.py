@@ -31,6 +31,7 @@ from tcpapp.connection.lifecycle import (
     Stage,
     cause_of_failure,
 )
+from tcpapp.connection.outbox_state import has_streams
 from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
 from tcpapp.connection.starttls import StartTLS
 from tcpapp.connection.waiters import fail_all, fire_all
@@ -184,7 +185,8 @@ class Stages(Parts):
             if not self._dispatcher.working:
                 self._happen(Event.APP_IDLE)
         elif stage is Stage.INPUT_CLOSED and self._dispatcher.done:
-            self._close(self._lifecycle.cause)
+            if not has_streams(self._outbox):  # the grace is too short for a long stream
+                self._close(self._lifecycle.cause)
         elif self._buffered.reported:
             self._buffered.update()
 

@@ -151,6 +151,17 @@ def test_a_send_is_an_obstacle_until_the_peer_takes_its_bytes() -> None:
     assert rules_of(peer) == []
 
 
+def test_a_stream_is_an_obstacle_until_all_of_it_is_sent() -> None:
+    """A connection does not move in the middle of a stream, because its source cannot."""
+    peer = stalled(shout, timeouts=QUIET)
+    peer.connection.send_stream([bytes(70_000), bytes(70_000)])
+    assert rules_of(peer) == ["stream-pending"]
+    assert not peer.protocol.obstacles()[0].lasting
+    peer.transport.go_on()
+    peer.transport.turn()
+    assert rules_of(peer) == []
+
+
 @pytest.mark.parametrize(("surplus", "rules"), [(0, []), (1, ["unsent"])])
 def test_more_unsent_bytes_than_a_state_can_have_are_an_obstacle(surplus: int, rules: list[str]) -> None:
     """The replies to one batch can exceed the unsent bytes of a state. The obstacle passes when the peer takes them."""

@@ -24,6 +24,8 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import alsoProvides
 
+from tcpapp.transport.unsent import holds_bytes
+
 __all__ = ["ByHalves", "close_by_halves"]
 
 
@@ -117,11 +119,5 @@ class ByHalves(TLSMemoryBIOProtocol):
         return (
             bool(self._tlsConnection.get_shutdown() & SENT_SHUTDOWN)
             and not self._aborted  # aborting sends a close_notify, too
-            and not _holds_bytes(self.transport)
+            and not holds_bytes(self.transport)
         )
-
-
-def _holds_bytes(transport: Any) -> bool:
-    """Return whether a transport of Twisted or of our reactor holds bytes that the system has not accepted."""
-    unsent = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    return unsent > 0 or bool(getattr(transport, "_tempDataLen", 0) or getattr(transport, "_blocked", False))
