@@ -75,10 +75,13 @@ def without_frames(error: Error) -> Error:
     Remove the tracebacks from `error` and from the errors that led to it, and return it.
 
     A traceback keeps every frame that the error passed through in memory, and so the received chunk and the connection.
-    The text of a tcpapp error repeats the texts of its causes, so its causes are dropped.
+    The text of a tcpapp error repeats the texts of its causes, so its causes are dropped. A `MalformedFrame` keeps its
+    cause: it can be an error in a parser, whose author looks for it.
     """
     if isinstance(error, TcpAppError):
-        error.__cause__ = error.__context__ = None
+        error.__context__ = None
+        if not isinstance(error, MalformedFrame):
+            error.__cause__ = None
     each: BaseException | None = error
     for _ in range(LONGEST_CHAIN):
         if each is None:

@@ -17,8 +17,9 @@ from tcpapp.connection.inbox import MESSAGE_COST
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_ANSWERED, APP_WAITS, Settler
 from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, HANDLING
-from tcpapp.connection.replies import Replies, as_bytes, replies_of
+from tcpapp.connection.replies import Replies, replies_of
 from tcpapp.framing import Framing
+from tcpapp.framing.decoded import as_bytes
 
 __all__ = ["Answers"]
 

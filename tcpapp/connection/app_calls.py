@@ -12,15 +12,16 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.handlers import AWAITABLE, Decoded, Handlers, deferred_of
+from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.matching import Matching
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING, Settler
 from tcpapp.connection.pause_flags import HANDLING, NO_MORE_INPUT, RECEIVE_ONLY
-from tcpapp.connection.replies import as_bytes, replies_of
+from tcpapp.connection.replies import replies_of
 from tcpapp.errors import UndecodableMessage
 from tcpapp.framing import Framing
+from tcpapp.framing.decoded import Decoded, as_bytes
 
 __all__ = ["AppCalls"]
 

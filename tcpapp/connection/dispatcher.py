@@ -33,9 +33,9 @@ from tcpapp.connection.pause_flags import (
     PAUSED,
     RECEIVE_ONLY,
 )
-from tcpapp.connection.replies import as_bytes
 from tcpapp.connection.settings import Settings
 from tcpapp.framing import Framing
+from tcpapp.framing.decoded import as_bytes
 from tcpapp.limits.fairness import turn_seconds
 
 __all__ = ["Dispatcher"]

@@ -18,11 +18,11 @@ from tcpapp.codecs.base import uncollected
 from tcpapp.codecs.structured import UNCOLLECTED
 from tcpapp.connection.asyncio_errors import explained
 from tcpapp.errors import InvalidOption, UnsendableMessage
+from tcpapp.framing.decoded import Decoded
 
 __all__ = [
     "Batch",
     "Conversation",
-    "Decoded",
     "Handlers",
     "Reply",
     "deferred_of",
@@ -102,16 +102,6 @@ class Batch:
     def __call__(self, messages: list[Any], connection: Any) -> Any:
         """Call the function itself, as in a test."""
         return self.received_all(messages, connection)
-
-
-class Decoded:
-    """The bytes and the value of a message that was decoded early, to see whether it is a reply to a request."""
-
-    __slots__ = ("message", "value")
-
-    def __init__(self, message: bytes, value: Any) -> None:
-        self.message = message
-        self.value = value
 
 
 class Handlers:

@@ -10,11 +10,11 @@ from twisted.python.failure import Failure
 
 from tcpapp.codecs import Codec
 from tcpapp.connection.answers import Answers
-from tcpapp.connection.handlers import Decoded
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import LATE_REPLY, NOTHING, UNANSWERED, Settler
 from tcpapp.connection.pending_requests import LATE, Requests, fire_reply
 from tcpapp.framing import Framing
+from tcpapp.framing.decoded import Decoded
 
 __all__ = ["Matching"]
 
@@ -71,15 +71,20 @@ class Matching(Answers):
         failure = None  # it holds this frame
         return outcome
 
-    def _take_reply(self, message: bytes, before: list[Any]) -> Any:
+    def _take_reply(self, message: Any, before: list[Any]) -> Any:
         """Fire the request that `message` answers, after the app got the messages `before`. Otherwise return it."""
         requests, codec = self.requests, self._codec
         if requests is None or not requests.expected:  # the connection ended in the callback of an earlier reply
             return message
-        value = message if codec is None else codec.read(message)
+        if codec is None:
+            value: Any = message
+        elif type(message) is Decoded:
+            value = message.value
+        else:
+            value = codec.read(message)
         reply = requests.take(value)
         if reply is None:
-            return message if codec is None else Decoded(message, value)
+            return message if codec is None or type(message) is Decoded else Decoded(message, value)
         if reply is LATE:
             self._settler.settle(LATE_REPLY)
         if before:

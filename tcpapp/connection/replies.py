@@ -9,14 +9,14 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.handlers import Decoded, value_of, without_codec
+from tcpapp.connection.handlers import value_of, without_codec
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_FAILED, Settler
 from tcpapp.connection.pause_flags import CONNECTION_CLOSING, RECEIVE_ONLY
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing
 
-__all__ = ["Replies", "as_bytes", "replies_of"]
+__all__ = ["Replies", "replies_of"]
 
 
 class Replies:
@@ -77,13 +77,6 @@ class Replies:
 
     def _app_failed(self, failure: Failure) -> None:
         self._settler.settle(APP_FAILED, failure)
-
-
-def as_bytes(messages: list[Any]) -> list[Any]:
-    """`messages` as the bytes that came: each `Decoded` message becomes its bytes again."""
-    if any(type(each) is Decoded for each in messages):
-        return [each.message if type(each) is Decoded else each for each in messages]
-    return messages
 
 
 def replies_of(replies: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from tcpapp import framing as framings
 from tcpapp.codecs import Codec
 from tcpapp.connection.deadlines import Deadlines, waits_of
 from tcpapp.connection.handlers import handlers_of, value_of
+from tcpapp.connection.parsing import parts_of
 from tcpapp.connection.pending_requests import Key, check_key
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
@@ -86,8 +87,7 @@ class Settings:
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
         telemetry = options.get("telemetry")
         self.app = app
-        self.framing = framings.from_string(framing)
-        self.codec = codecs.from_string(options.get("codec"))
+        self.framing, self.codec = parts_of(framings.from_string(framing), codecs.from_string(options.get("codec")))
         self.limits: Limits = _instance("limits", options.get("limits"), Limits)
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
         self.policies: Policies = _instance("policies", options.get("policies"), Policies)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -46,6 +46,7 @@ from tcpapp.connection.read_control import (
     ReadControl,
 )
 from tcpapp.connection.settings import Settings
+from tcpapp.framing.decoded import Decoded, as_bytes
 from tcpapp.limits.fairness import turn_seconds
 from tcpapp.limits.token_bucket import TokenBucket
 
@@ -162,7 +163,7 @@ class Throttle:
         self.free_share = 0
         self.measures = self._byte_rate is not None
         self.size = 0
-        self.pending: list[bytes] = []
+        self.pending: list[Any] = []
         if self._byte_rate is not None and self._waits_for_rate:
             read_control.limit_next_read(limits.byte_rate)
 
@@ -214,7 +215,7 @@ class Throttle:
         if skipped and self._message_rate is not None:
             self._message_rate.take(self._deadlines.seconds(), skipped)
         goes_on_already = self._will_release
-        self.pending += messages
+        self.pending += as_bytes(messages) if goes_on_already else messages
         self.size += size_of(messages)
         if goes_on_already:
             return NOTHING
@@ -339,6 +340,8 @@ class Throttle:
     def wait(self) -> int:
         """Stop reading, and go on in a later turn or when the rate allows it, or drop the rest. Returns the outcome."""
         self._read_control.pause(MESSAGES_PENDING)
+        if self.pending and type(self.pending[-1]) is Decoded:
+            self.pending = as_bytes(self.pending)
         if self._message_rate is None or self._available(self._message_rate):
             assert self._clock is not None
             self._waiting = True

@@ -36,7 +36,9 @@ New here: a framing is a class in a module here, and a line in the list below.
 
 from tcpapp.framing import specs
 from tcpapp.framing.base import DEFAULT_MAX, Framing, Oversize
+from tcpapp.framing.parsers import Parser, parser
 from tcpapp.framing.specs import from_string
+from tcpapp.framing.wants import exactly, peek, until, until_any
 
 # The framings that have a spec, in the order in which they are listed to operators.
 # isort: off
@@ -57,5 +59,6 @@ FRAMINGS = specs.named(list(vars().values()))
 SPECS = specs.add(FRAMINGS)
 """The names that a spec can begin with."""
 
-__all__ = ["DEFAULT_MAX", "SPECS", "Framing", "Oversize", "from_string"]
+__all__ = ["DEFAULT_MAX", "SPECS", "Framing", "Oversize", "Parser", "from_string"]
+__all__ += ["exactly", "parser", "peek", "until", "until_any"]
 __all__ += [each.__name__ for each in FRAMINGS]
