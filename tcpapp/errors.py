@@ -18,6 +18,7 @@ Every error tcpapp raises, in one tree::
     ├── NotConnected           send, receive or request on a connection that is not open
     │   ├── NeverSent          raised by a `Client`: no connection was given any part of the message
     │   └── MaybeSent          raised by a `Client`: the connection was lost before a reply came
+    ├── TooManyTasks           `spawn` on a connection with as many tasks as it can have
     ├── UnavailableReactor     ``--reactor=uvloop`` where there is no uvloop
     ├── Forked                 a client or a server is used in a forked child of a process with a running reactor
     ├── GiveUp                 raised by your ``prepare``: do not try again
@@ -56,6 +57,7 @@ __all__ = [
     "NotConnected",
     "TcpAppError",
     "TimedOut",
+    "TooManyTasks",
     "TruncatedMessage",
     "UnavailableReactor",
     "UndecodableMessage",
@@ -259,6 +261,14 @@ class MaybeSent(NotConnected):
     def __init__(self, text: str, reason: CloseReason, message: object) -> None:
         super().__init__(text, reason)
         self.message = message
+
+
+class TooManyTasks(TcpAppError):
+    """
+    `spawn` was called on a connection on which ``max_tasks`` tasks run. The coroutine was not started.
+
+    The app's fault: each message of a peer starts a task, and the app does not wait for any.
+    """
 
 
 class UnavailableReactor(TcpAppError, ImportError):

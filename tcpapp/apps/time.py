@@ -1,20 +1,17 @@
 """
 Send the time each second, in UTC (ISO 8601), one message a second.
 
-It shows the third form of app: a conversation. The server sends by a clock while it receives the messages of the
-client. It does not reply to them. But receiving tells it that the client has left, or that the server is stopping.
+It shows the third form of app: a conversation, with a task that sends by a clock while the conversation receives the
+messages of the client. The server does not reply to them. But receiving tells it that the client has left, or that the
+server is stopping.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
-
 from tcpapp.connection.app import conversation
 from tcpapp.connection.connection import Connection
-from tcpapp.connection.protocol import protocol_of
 
 __all__ = ["time"]
 
@@ -22,20 +19,15 @@ __all__ = ["time"]
 @conversation
 async def time(connection: Connection) -> None:
     """Send the time once a second. A slow client gets fewer messages, but no late one."""
+    connection.spawn(tell(connection))
+    async for _ in connection:
+        pass
 
-    def tell() -> Deferred[None]:
-        return connection.send(now())
 
-    await tell()
-    ticks = LoopingCall(tell)
-    ticks.clock = protocol_of(connection).clock
-    ticking = ticks.start(1, now=False)
-    try:
-        async for _ in connection:
-            pass
-    finally:
-        ticks.stop()
-        await ticking
+async def tell(connection: Connection) -> None:
+    """Send the time now, and once a second from now on."""
+    async for _ in connection.every(1, now=True):
+        await connection.send(now())
 
 
 def now() -> bytes:

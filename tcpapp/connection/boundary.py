@@ -59,6 +59,14 @@ OF_A_CONNECTION: Final[dict[Obstacle, Callable[[Stages], object]]] = {
     Obstacle("receive-pending", "a receive() waits for a message"): lambda each: each._inbox.awaited,
     Obstacle("send-pending", "a send() waits for the peer to take its bytes"): lambda each: has_sends(each._outbox),
     Obstacle("stream-pending", "a send_stream() has not sent all of its bytes"): lambda each: has_streams(each._outbox),
+    Obstacle("data", "its app keeps connection.data, which cannot be moved", lasting=True): lambda each: (
+        each._data is not None and vars(each._data)
+    ),
+    Obstacle("tasks", "tasks of its app run (spawn)"): lambda each: each._tasks is not None and each._tasks.working,
+    Obstacle("background-tasks", "tasks of its app run in the background (spawn)", lasting=True): lambda each: (
+        each._tasks is not None and each._tasks.in_background
+    ),
+    Obstacle("ticks", "code waits for a tick (every)"): lambda each: each._tasks is not None and len(each._tasks.ticks),
     Obstacle("unsent", "more bytes wait for the peer to take them than a state can have"): lambda each: (
         each._outbox.unsent > most_unsent(each._settings)
     ),

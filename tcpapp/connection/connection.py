@@ -24,7 +24,9 @@ The way of a connection::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress
@@ -39,6 +41,7 @@ from tcpapp.connection.pending_requests import bound, requests_by
 from tcpapp.connection.sent_stream import send_stream
 from tcpapp.connection.stages import Stages
 from tcpapp.connection.stream_sources import source_of
+from tcpapp.connection.ticks import Every
 from tcpapp.connection.unhandled import failed
 from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
 from tcpapp.proxy_protocol import Header
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
     from tcpapp.transport.tls.session import Session
 
 __all__ = ["Connection", "State"]
+
+Result = TypeVar("Result")
 
 
 class Connection:
@@ -109,6 +114,20 @@ class Connection:
         """How many messages the inbox holds, for the app or `receive`. `receive` can take them after the end, too."""
         protocol = self._protocol
         return 0 if protocol._lifecycle.stage is Stage.UNOPENED else len(protocol._inbox)
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """
+        What the app keeps about this connection, as attributes: ``connection.data.user = b"ann"``. Empty at first.
+
+        An app that is a function keeps the state of a connection here. An app that is a class has ``self`` for that.
+        The connection drops it at its end, after the app's ``closed``. A connection with such data is not moved to
+        another process: the server drains it.
+        """
+        protocol = self._protocol
+        if protocol._data is None:
+            protocol._data = SimpleNamespace()
+        return protocol._data
 
     def send(self, message: Any) -> Deferred[None]:
         """
@@ -243,6 +262,40 @@ class Connection:
             return fail(error)
         return protocol._start_tls(context, data)
 
+    def spawn(self, coroutine: Coroutine[Any, Any, Result], *, background: bool = False) -> Deferred[Result]:
+        """
+        Run `coroutine` as a task of this connection, beside the app. It starts at once, up to its first ``await``.
+
+        The Deferred fires with its result, and cancels the task when it is cancelled. A failure of the task is a
+        failure of the app, and closes the connection. When no more messages come (a drain, a half-close), the
+        connection waits for its tasks as for a pending reply. It does not wait for a `background` task, which has no
+        end of its own.
+
+        At the end, a task that waits for a message, a reply or a tick learns of it by that. All other tasks are
+        cancelled. Then the connection waits for all tasks, for at most ``timeouts.grace`` seconds, before the app's
+        ``closed`` is called and `when_closed` fires. No deadline counts what a task does.
+
+        Raises `NotConnected` where messages cannot be sent, `TooManyTasks` where ``max_tasks`` tasks run, and
+        `InvalidOption` for an object that is no coroutine. A refused coroutine is closed.
+        """
+        return self._protocol._spawn(coroutine, background)
+
+    def every(self, seconds: float, *, now: bool = False) -> Every:
+        """
+        Ticks for periodic work: ``async for skipped in connection.every(5)``. The first one is due in `seconds`, or
+        `now`.
+
+        Each tick is due a multiple of `seconds` after this call, so delays do not add up. If the work of a tick takes
+        longer, the ticks in that time are `skipped`: the loop gets their number with the next tick. The loop ends when
+        no more messages come, or the connection closes. It runs by the clock of the connection's timers.
+
+        Raises `InvalidOption` for an invalid number, and for an open connection that has no clock.
+        """
+        protocol = self._protocol
+        if self.is_open:
+            protocol.clock  # noqa: B018 - it raises where there is none
+        return Every(seconds, protocol._own_tasks().ticks, lambda: self.is_open, now=now)
+
     def pause(self) -> None:
         """Hand the app no further message until `resume`. Reading stops when the inbox reaches its high-water mark."""
         protocol = self._protocol
@@ -264,9 +317,10 @@ class Connection:
         reason = CloseReason(EndedBy.US, "drained", "we are stopping; what was in hand is finished")
         self._protocol._drain(reason, deadline)
 
-    def close(self, grace: float | None = None) -> Deferred[CloseReason]:
+    def close(self, grace: float | None = None, reason: CloseReason | None = None) -> Deferred[CloseReason]:
         """
         Flush the written bytes and close. After `grace` seconds (`None`: ``timeouts.grace``) the connection is cut.
+        `reason` becomes its `CloseReason`, if it has none yet.
 
         The Deferred fires with the `CloseReason` when the connection is closed. A second call can only shorten the
         grace. The app gets no further message. When ``received`` calls this, its reply is still sent, unless that is a
@@ -276,7 +330,7 @@ class Connection:
         if protocol._lifecycle.stage is Stage.UNOPENED:
             return fail(protocol._lifecycle.error)
         closed = self.when_closed()
-        protocol._close(CloseReason(EndedBy.US, "closed", "close() was called"), grace)
+        protocol._close(reason or CloseReason(EndedBy.US, "closed", "close() was called"), grace)
         return closed
 
     def abort(self, reason: CloseReason | None = None) -> None:

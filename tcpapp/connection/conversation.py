@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine
 from math import inf
-from types import CoroutineType
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -19,6 +18,7 @@ from twisted.python.failure import Failure
 
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outcomes import APP_FAILED, BUFFERED_CHANGED, CONVERSATION_ENDED, Settler
+from tcpapp.connection.tasks import awaited_by
 from tcpapp.limits.fairness import FairShare
 
 __all__ = ["RunningConversation"]
@@ -87,10 +87,7 @@ class RunningConversation:
     @property
     def awaited(self) -> object:
         """The object that its innermost coroutine awaits; `None` while it runs, or has ended."""
-        awaited: Any = self._coroutine
-        while isinstance(awaited, CoroutineType):
-            awaited = awaited.cr_await
-        return awaited
+        return awaited_by(self._coroutine)
 
     def cancel(self, waited_for: object) -> None:
         """The connection has ended: cancel the coroutine if it does not know, and still waits for `waited_for`."""

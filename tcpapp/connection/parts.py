@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -27,6 +28,7 @@ from tcpapp.connection.receiver import Receiver
 from tcpapp.connection.recording import Recorder, Recording
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.starttls import StartTLS
+from tcpapp.connection.tasks import Tasks
 from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import InvalidOption
@@ -82,6 +84,7 @@ class Parts(Protocol):
         "_buffered",
         "_clock",
         "_connection",
+        "_data",
         "_deadlines",
         "_dispatcher",
         "_framing",
@@ -95,6 +98,7 @@ class Parts(Protocol):
         "_recording",
         "_settings",
         "_starttls",
+        "_tasks",
         "_throttle",
         "_unhandled",
         "connected",
@@ -123,6 +127,8 @@ class Parts(Protocol):
         self._handshake: Handshake | None = None
         self._recording: Recording | None = None
         self._starttls: StartTLS | None = None
+        self._data: SimpleNamespace | None = None
+        self._tasks: Tasks | None = None
         self._unhandled = 0
 
     @property
@@ -185,6 +191,12 @@ class Parts(Protocol):
         self._receiver = Receiver(
             self._framing, self._throttle, self._dispatcher, deadlines, self._buffered, counters.received
         )
+
+    def _own_tasks(self) -> Tasks:
+        """Its tasks and ticks. Most connections have none, and no memory for them."""
+        if self._tasks is None:
+            self._tasks = Tasks(self, self._deadlines)
+        return self._tasks
 
     @property
     def counters(self) -> tuple[MessageCounter, MessageCounter]:

@@ -29,7 +29,9 @@ from tcpapp.connection.outcomes import APP_IDLE
 from tcpapp.connection.pause_flags import WRITE_BLOCKED
 from tcpapp.connection.protocol_detection import with_detected
 from tcpapp.connection.settings import Settings
+from tcpapp.connection.tasks import TASKS
 from tcpapp.connection.throttle import over_rate
+from tcpapp.connection.ticks import TICK
 from tcpapp.connection.timeout_reasons import reason_of, unread
 from tcpapp.connection.waiters import fail_all
 from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
@@ -242,10 +244,8 @@ class MessageProtocol(Movable):
         if wait == "ending":
             if not close_unanswered(self.transport):
                 self._abort(self._lifecycle.overdue_reason)
-        elif wait == "message_rate":
-            self.settle(self._throttle.release())
-        elif wait == "byte_rate":
-            self._throttle.resume_reading()
+        elif wait in WORK_WAITS:
+            WORK_WAITS[wait](self)
         elif wait in ("tls_handshake", "send_progress"):
             self._abort(reason_of(wait, seconds))
         elif wait == "message_timeout" and self._deadlines.paused_for_memory:
@@ -259,6 +259,16 @@ class MessageProtocol(Movable):
             self._close(with_detected(reason_of(wait, seconds), self._framing.beginning))
             if wait == "handler_timeout":
                 dispatcher.cancel_handler()
+
+    def _tick_due(self) -> None:
+        """A tick is due."""
+        assert self._tasks is not None
+        self._tasks.ticks.due()
+
+    def _tasks_overdue(self) -> None:
+        """The connection has ended, and its tasks did not end in the time that they had."""
+        assert self._tasks is not None
+        self._leave_tasks(self._tasks)
 
     def _heartbeat_due(self, missed: int) -> None:
         """Send a heartbeat, or cut the connection where too many were `missed`."""
@@ -325,3 +335,11 @@ STEPS: dict[int, Callable[[MessageProtocol, Any], None]] = {
     outcomes.STREAM_CUT: MessageProtocol._stream_cut,
 }
 """The step for each bit of an outcome."""
+
+WORK_WAITS: dict[str, Callable[[MessageProtocol], None]] = {
+    "message_rate": lambda protocol: protocol.settle(protocol._throttle.release()),
+    "byte_rate": lambda protocol: protocol._throttle.resume_reading(),
+    TICK: MessageProtocol._tick_due,
+    TASKS: MessageProtocol._tasks_overdue,
+}
+"""What is done after each wait that ends no connection."""

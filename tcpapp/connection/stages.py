@@ -6,6 +6,8 @@ Every event goes through `_happen`. It asks the table, and `_act` does the actio
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from functools import partial
 from math import inf
 from typing import Any
 from weakref import ref
@@ -34,9 +36,10 @@ from tcpapp.connection.lifecycle import (
 from tcpapp.connection.outbox_state import has_streams
 from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
 from tcpapp.connection.starttls import StartTLS
+from tcpapp.connection.tasks import TASKS, Tasks, check_coroutine
 from tcpapp.connection.waiters import fail_all, fire_all
-from tcpapp.errors import NotConnected, drop_frames, without_frames
-from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
+from tcpapp.errors import NotConnected, TcpAppError, TooManyTasks, drop_frames, without_frames
+from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened, TasksLeft
 from tcpapp.telemetry.statistics import Totals
 from tcpapp.transport.layers import tls_layer
 
@@ -185,7 +188,8 @@ class Stages(Parts):
             if not self._dispatcher.working:
                 self._happen(Event.APP_IDLE)
         elif stage is Stage.INPUT_CLOSED and self._dispatcher.done:
-            if not has_streams(self._outbox):  # the grace is too short for a long stream
+            working = self._tasks is not None and self._tasks.working
+            if not working and not has_streams(self._outbox):  # the grace is too short for a long stream
                 self._close(self._lifecycle.cause)
         elif self._buffered.reported:
             self._buffered.update()
@@ -193,7 +197,7 @@ class Stages(Parts):
     # The end of its parts.
 
     def _fail_waiters(self) -> None:
-        """Fail all that wait for a message or a reply."""
+        """Fail all that wait for a message or a reply, and end the ticks."""
         self._fail(self._take_waiters())
 
     def _take_waiters(self) -> list[Deferred[Any]]:
@@ -202,13 +206,21 @@ class Stages(Parts):
         return [*self._inbox.take_waiters(), *(() if requests is None else requests.take_waiters())]
 
     def _fail(self, waiters: list[Deferred[Any]]) -> None:
-        """Fail `waiters`, and note whether the conversation knows of the end by that."""
-        if not waiters:  # as at most ends: the error is made only where it is needed
+        """Fail `waiters`, and note which tasks, and whether the conversation, know of the end by that."""
+        tasks = self._tasks
+        if not waiters and tasks is None:  # as at most ends: the error is made only where it is needed
             return
         waited_for = self._dispatcher.awaited
+        tasks_waited_for = {} if tasks is None else tasks.awaited()
         fail_all(waiters, self._lifecycle.error)
-        if self._dispatcher.awaited is not waited_for and not self._lifecycle.stage.sends:
+        if tasks is not None:
+            tasks.ticks.end()
+        if self._lifecycle.stage.sends:
+            return
+        if self._dispatcher.awaited is not waited_for:
             self._dispatcher.notify_conversation()
+        if tasks is not None:
+            tasks.notify(tasks_waited_for)
 
     def _drop_buffers(self, *, all_of_it: bool) -> None:
         """
@@ -233,7 +245,8 @@ class Stages(Parts):
         The waiters come when the parts are settled, because they run the user's code.
         """
         ended = self._lifecycle.cause
-        self._deadlines.end()
+        if self._tasks is None:
+            self._deadlines.end()
         self._end_handshake()
         self._buffered.end()
         self._drop_buffers(all_of_it=False)
@@ -244,15 +257,28 @@ class Stages(Parts):
         waiters = self._take_waiters()
         sent, unsent = self._outbox.end(flushed)
         self._settings.counters.failed_sends += len(unsent)
-        if self.factory is not None:
-            self.factory.connection_closed(self.connection, ended)
+        if self._tasks is None:
+            self._leave_factory(ended)
         self._fail(waiters)
         fire_all(sent, None)
         self._fail(unsent)
+        tell = partial(self._tell_of_end, ended, waited_for, len(unsent), totals)
+        if self._tasks is None:
+            tell()
+        else:
+            self._end_tasks(self._tasks, partial(self._end_with_tasks, ended, tell))
+
+    def _leave_factory(self, ended: CloseReason) -> None:
+        """Tell the factory that the connection counts no longer."""
+        if self.factory is not None:
+            self.factory.connection_closed(self.connection, ended)
+
+    def _tell_of_end(self, ended: CloseReason, waited_for: object, unsent: int, totals: Totals) -> None:
+        """All parts and tasks have ended: tell the app and the waiters, and let go of the parts."""
         self._dispatcher.closed(ended)
         probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
         if self._lifecycle.opened:
-            self._emit(Closed, ended, self._unhandled, probe, len(unsent), *totals)
+            self._emit(Closed, ended, self._unhandled, probe, unsent, *totals)
         else:
             self._emit(NeverOpened, ended, probe)
         self._lifecycle.fire_closed()
@@ -261,6 +287,47 @@ class Stages(Parts):
         self._dispatcher.cancel_conversation(waited_for)
         self._dispatcher.cancel_handler()
         self._release_parts(totals)
+
+    # Its tasks.
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], background: bool) -> Deferred[Any]:
+        """Run `coroutine` as a task. Close it where that cannot be, so that Python does not warn."""
+        check_coroutine(coroutine)
+        most = self._settings.limits.max_tasks
+        refused: TcpAppError | None = None
+        if not self._lifecycle.stage.sends:
+            refused = self._lifecycle.error
+        elif most and self._tasks is not None and len(self._tasks) >= most:
+            refused = TooManyTasks(f"{most} tasks of this connection run, which is the limit (max_tasks)")
+        if refused is not None:
+            coroutine.close()
+            raise refused
+        return self._own_tasks().spawn(coroutine, background)
+
+    def _end_tasks(self, tasks: Tasks, when_ended: Callable[[], None]) -> None:
+        """Cancel the `tasks`, and wait for their end as long as for a flush."""
+        deadlines = self._deadlines
+        deadlines.no_more_input()
+        for wait in deadlines.started:
+            deadlines.stop(wait)
+        if self._clock is not None:
+            deadlines.start(TASKS, self._settings.timeouts.grace)
+        tasks.end(when_ended)
+        if self._clock is None:
+            self._leave_tasks(tasks)
+
+    def _leave_tasks(self, tasks: Tasks) -> None:
+        """The tasks had their time: leave the tasks that still run."""
+        left = tasks.cancel_all()
+        if left:
+            self._emit(TasksLeft, left, self._settings.timeouts.grace)
+        tasks.stop_waiting()
+
+    def _end_with_tasks(self, ended: CloseReason, tell: Callable[[], None]) -> None:
+        """The tasks have ended: the connection is forgotten only now, so that a server that stops waits for them."""
+        self._deadlines.end()
+        self._leave_factory(ended)
+        tell()
 
     def _release_parts(self, totals: Totals) -> None:
         """
@@ -272,7 +339,7 @@ class Stages(Parts):
         self._dispatcher.end()
         if self._lifecycle.cause.error is not None:
             without_frames(self._lifecycle.cause.error)
-        self._starttls = None
+        self._starttls = self._tasks = self._data = None
         self._connection = ref(self._connection)
         self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS
         closed: Any = ClosedReceiver(totals)

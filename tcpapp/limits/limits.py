@@ -95,6 +95,13 @@ class Limits:
         unit="requests",
         why="our choice: ten times the least that HTTP/2 recommends for streams (100, RFC 9113 section 6.5.2)",
     )
+    max_tasks: int = number(
+        100,
+        "Allow at most this many tasks (spawn) of one connection at one time",
+        unit="tasks",
+        why="the least that HTTP/2 recommends for the streams of a connection (RFC 9113, section 6.5.2)",
+        zero="no limit",
+    )
 
     messages_per_turn: int = number(
         256,

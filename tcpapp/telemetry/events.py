@@ -38,6 +38,7 @@ __all__ = [
     "Opened",
     "RecorderFailed",
     "Refused",
+    "TasksLeft",
 ]
 
 
@@ -329,6 +330,24 @@ class LateReply(_ConnectionEvent):
     def lines(self) -> Iterable[Line]:
         """Return a line without details."""
         return [self._line("info", "dropped a reply that no request waits for")]
+
+
+@dataclass(frozen=True)
+class TasksLeft(_ConnectionEvent):
+    """
+    A connection ended, and `count` of its tasks ran on for `seconds` after they were cancelled. They are left running,
+    and the connection no longer waits for them.
+    """
+
+    connection: EventConnection
+    count: int
+    seconds: float
+
+    @override
+    def lines(self) -> Iterable[Line]:
+        """Return a line with their number."""
+        text = "{count} task(s) of the connection still run {seconds:g} s after they were cancelled"
+        return [self._line("warn", text, count=self.count, seconds=self.seconds)]
 
 
 Listener = Callable[[Event], None]

@@ -113,6 +113,39 @@ def test_a_connection_is_not_moved_while_it_fires_a_reply() -> None:
     assert (seen, rules_of(peer)) == ([["handling"]], [])
 
 
+def test_data_of_the_app_is_an_obstacle() -> None:
+    """A connection with something in `connection.data` is not moved, since it would be lost. Empty data is nothing."""
+    peer = Peer(shout, timeouts=QUIET)
+    assert vars(peer.connection.data) == {}
+    assert rules_of(peer) == []
+    peer.connection.data.user = b"ann"
+    assert rules_of(peer) == ["data"]
+    assert [each.lasting for each in peer.protocol.obstacles()] == [True]
+    del peer.connection.data.user
+    assert rules_of(peer) == []
+
+
+def test_tasks_are_obstacles_until_they_end() -> None:
+    """A task is an obstacle until it ends; a background task has no end to wait for. So is code that awaits a tick."""
+    peer, wait, later = Peer(shout, timeouts=QUIET), Deferred[None](), Deferred[None]()
+
+    async def waits(for_what: Any) -> None:
+        await for_what
+
+    peer.connection.spawn(waits(wait))
+    assert rules_of(peer) == ["tasks"]
+    peer.connection.spawn(waits(later), background=True)
+    assert rules_of(peer) == ["tasks", "background-tasks"]
+    assert [each.lasting for each in peer.protocol.obstacles()] == [False, True]
+    wait.callback(None)
+    later.callback(None)
+    assert rules_of(peer) == []
+    tick = peer.connection.every(1).tick()
+    assert rules_of(peer) == ["ticks"]
+    tick.addErrback(lambda _: None).cancel()
+    assert rules_of(peer) == []
+
+
 def test_requests_are_obstacles_until_their_replies_come() -> None:
     """A request is an obstacle until its reply comes, also if the request was cancelled."""
     peer = Peer(shout, timeouts=QUIET)

@@ -9,13 +9,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.app import batch
 from tcpapp.connection.connection import State
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import AppFailed, Closed
 from tcpapp.telemetry.statistics import Wait
-from tests.peers import NOTHING, Peer, Switch, result_of, stalled
+from tests.peers import NOTHING, Peer, Switch, outcome, result_of, stalled
 
 
 def echo(message: bytes, connection: Any) -> bytes:
@@ -323,3 +324,15 @@ def test_a_not_connected_of_the_apps_own_is_its_failure() -> None:
     peer.says(b"1\n")
     peer.leaves()
     assert peer.reason.rule == "app-failed"
+
+
+def test_a_close_can_have_a_reason_of_its_own() -> None:
+    """`close(reason=…)` flushes as any `close()`, and ends the connection by that reason, unless it had one before."""
+    mine = CloseReason(EndedBy.US, "closed", "the game is over")
+    peer = Peer()
+    peer.connection.send(b"bye")
+    told = outcome(peer.connection.close(reason=mine))
+    peer.connection.close(reason=CloseReason(EndedBy.US, "closed", "again"))
+    assert peer.hears() == b"bye\n"
+    peer.leaves()
+    assert told == [mine]

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import globalLogPublisher, textFileLogObserver
 
@@ -520,6 +520,54 @@ async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> N
     assert 100 <= served.server.info().failed_sends <= 10 * 20
     assert sum(each.failed_sends for each in served.of(Closed)) >= 100
     assert logged_errors.take() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_that_messages_start_and_that_do_not_end(served: Any) -> None:
+    """A peer cannot make an app start more than `max_tasks` tasks on its connection. They end with the connection."""
+    cancelled: list[bytes] = []
+
+    async def works(message: bytes) -> None:
+        await Deferred(lambda _: cancelled.append(message))
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        if message.isdigit():
+            connection.spawn(works(message))
+            return None
+        return message
+
+    await served.start(app, limits=Limits(max_tasks=3))
+    await served.stranger(b"1\n2\n3\n4\n5\n")
+    await served.ended("app-failed")
+    assert cancelled == [b"1", b"2", b"3"]
+    assert [str(each.reason.error) for each in served.of(Closed)] == [
+        "3 tasks of this connection run, which is the limit (max_tasks)"
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_of_a_peer_that_leaves(served: Any) -> None:
+    """The tasks of a peer that leaves end, also a task that takes time for it. A task that stays is left, and noted."""
+    log: list[str] = []
+
+    async def stays() -> None:
+        while len(log) < 2:
+            try:
+                await Deferred()
+            except CancelledError:
+                log.append("cancelled")
+
+    def app(message: bytes, connection: Any) -> bytes | None:
+        if message == b"work":
+            connection.spawn(stays(), background=True)
+            return None
+        return message
+
+    await served.start(app, then=Timeouts(grace=2 * SOON))
+    stranger = await served.stranger(b"work\n")
+    stranger.transport.loseConnection()
+    await served.ended("end-of-stream")
+    assert log == ["cancelled", "cancelled"]
 
 
 # A drain --------------------------------------------------------------------------------------------------------------
