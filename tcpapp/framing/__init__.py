@@ -37,6 +37,7 @@ New here: a framing is a class in a module here, and a line in the list below.
 from tcpapp.framing import specs
 from tcpapp.framing.base import DEFAULT_MAX, Framing, Oversize
 from tcpapp.framing.parsers import Parser, parser
+from tcpapp.framing.reader import NO_MESSAGE
 from tcpapp.framing.specs import from_string
 from tcpapp.framing.wants import exactly, peek, until, until_any
 
@@ -59,6 +60,6 @@ FRAMINGS = specs.named(list(vars().values()))
 SPECS = specs.add(FRAMINGS)
 """The names that a spec can begin with."""
 
-__all__ = ["DEFAULT_MAX", "SPECS", "Framing", "Oversize", "Parser", "from_string"]
+__all__ = ["DEFAULT_MAX", "NO_MESSAGE", "SPECS", "Framing", "Oversize", "Parser", "from_string"]
 __all__ += ["exactly", "parser", "peek", "until", "until_any"]
 __all__ += [each.__name__ for each in FRAMINGS]

@@ -233,7 +233,8 @@ def parser(
             return words, None
 
     The function says what it needs: it yields `until`, `until_any`, `exactly` or `peek`, and gets the bytes. What it
-    returns is the message. It is run again for the next one. ``memcached()`` is a framing.
+    returns is the message, or `NO_MESSAGE` for bytes that are none. It is run again for the next one. ``memcached()``
+    is a framing.
 
     - `max`: the most bytes of one message, all of them, in both directions; ``memcached(max=…)`` changes it.
     - `frame`: the function from a message to its bytes, for sending. Without it, messages that are sent are bytes.

@@ -12,13 +12,20 @@ from tcpapp.errors import MalformedFrame
 from tcpapp.framing.decoded import Decoded
 from tcpapp.framing.wants import Until, Want, take_exactly
 
-__all__ = ["EMPTY_WANTS", "MessageReader", "Parse"]
+__all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse"]
 
 Parse = Generator[Any, Any, Any]
 """A generator that reads one message: it yields wants, gets their bytes, and returns the message."""
 
 EMPTY_WANTS: Final = 1000
 """The most wants in a row that take no byte: our choice. A parser that asks for more of them would never end."""
+
+NO_MESSAGE: Final = object()
+"""
+What a generator returns for bytes that are no message, such as an empty line or a heart-beat: ``return NO_MESSAGE``.
+
+The stream is then between two messages. So any number of such bytes can come, and the stream can end behind them.
+"""
 
 DONE: Final = object()
 """What is yielded behind a message."""
@@ -156,4 +163,5 @@ class MessageReader:
         value, self._box[0] = self._box[0], None
         self.want = None
         self._empty_at = self._empty = 0
-        messages.append(Decoded(bytes(buffer[begin:end]), value) if self.whole else value)
+        if value is not NO_MESSAGE:
+            messages.append(Decoded(bytes(buffer[begin:end]), value) if self.whole else value)

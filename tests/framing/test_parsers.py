@@ -19,7 +19,7 @@ from tcpapp.errors import (
     UnreadableStream,
     UnsendableMessage,
 )
-from tcpapp.framing import Framing, Parser, exactly, parser, peek, until
+from tcpapp.framing import NO_MESSAGE, Framing, Parser, exactly, parser, peek, until
 from tcpapp.framing.decoded import Decoded
 from tcpapp.framing.reader import EMPTY_WANTS, Parse
 from tests.framing.generators import memcached, record, resp, words
@@ -107,6 +107,20 @@ def test_none_is_a_message() -> None:
         yield exactly(1)
 
     assert outcome(nothing(), b"abc") == ([None] * 3, None)
+
+
+def test_bytes_that_are_no_message() -> None:
+    """Bytes for which the generator returns `NO_MESSAGE` are left out: none are held, and the stream can end there."""
+
+    @parser(max=9)
+    def lines() -> Parse:
+        """Read a line that is not empty."""
+        return (yield until(b"\n")) or NO_MESSAGE
+
+    assert outcome(lines(), b"\n\na\n\nbc\n\n\n") == ([b"a", b"bc"], None)
+    state = lines().whole()
+    assert [state.receive(b"\n" * 100), state.held, state.unfinished] == [[], 0, False]
+    assert [(each.message, each.value) for each in state.receive(b"\na\n")] == [(b"a\n", b"a")]
 
 
 def test_the_end_inside_a_message() -> None:
