@@ -23,25 +23,29 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 from typing_extensions import Self, override
 
 from tcpapp.client.connect import connect as twisteds_connect
-from tcpapp.client.futures import Receiving, deferred, future, start
+from tcpapp.client.futures import Receiving, as_task, deferred, future, loop_for, start
 from tcpapp.client.pool import Pool
 from tcpapp.client.reconnecting import Client
 from tcpapp.connection.app import batch
 from tcpapp.connection.app import conversation as twisteds_conversation
 from tcpapp.connection.handlers import Batch, Conversation, handlers_of
+from tcpapp.connection.tasks import check_coroutine
+from tcpapp.connection.ticks import Every
 from tcpapp.errors import NotConnected
 from tcpapp.server.listener import listen as twisteds_listen
 
 __all__ = ["Native", "app", "client", "connect", "conversation", "deferred", "future", "listen", "pool", "start"]
+
+Result = TypeVar("Result")
 
 _receiving: WeakKeyDictionary[Any, Receiving] = WeakKeyDictionary()
 """The received messages of each object. All `Native` wrappers of the object share them."""
@@ -91,6 +95,25 @@ class Native:
             receiving = _receiving[self.wrapped] = Receiving()
         return receiving.receive(self.wrapped.receive)
 
+    def spawn(self, coroutine: Coroutine[Any, Any, Result], *, background: bool = False) -> asyncio.Future[Result]:
+        """
+        Run `coroutine` as a task of the connection and of asyncio. See `tcpapp.Connection.spawn`, whose errors it
+        raises, and the errors of `deferred`.
+        """
+        check_coroutine(coroutine)
+        loop_for(coroutine)
+        try:
+            spawned = future(self.wrapped.spawn(as_task(coroutine), background=background))
+        except BaseException:
+            coroutine.close()  # it was not started, and Python would warn about that
+            raise
+        spawned.add_done_callback(_retrieve)
+        return spawned
+
+    def every(self, seconds: float, *, now: bool = False) -> AsyncIterator[int]:
+        """Return an iterator of ticks. See `tcpapp.Connection.every`, whose errors it raises."""
+        return _ticks_of(self.wrapped.every(seconds, now=now))
+
     async def __aenter__(self) -> Self:
         """Start the object, if it can be started. On failure or cancellation, stop it."""
         if hasattr(self.wrapped, "start"):
@@ -118,6 +141,17 @@ class Native:
             if error.reason.clean:
                 raise StopAsyncIteration from None
             raise
+
+
+def _retrieve(spawned: asyncio.Future[Any]) -> None:
+    """Tell asyncio that the error of a task is known: the connection has reported it."""
+    if not spawned.cancelled():
+        spawned.exception()
+
+
+async def _ticks_of(every: Every) -> AsyncIterator[int]:
+    while (skipped := await future(every.tick())) is not None:
+        yield skipped
 
 
 async def connect(*arguments: Any, **options: Any) -> Native:
@@ -255,6 +289,6 @@ def conversation(talk: Callable[[Any], Any]) -> Conversation:
 
     @wraps(talk)
     async def native(connection: Any) -> None:
-        await deferred(talk(Native(connection)))
+        await as_task(talk(Native(connection)))
 
     return _TaskConversation(native)

@@ -12,18 +12,21 @@ import contextlib
 import inspect
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from tcpapp.connection.tasks import awaited_by
 from tcpapp.errors import InvalidOption, NotConnected
 from tcpapp.transport.fork_check import check_fork
 
-__all__ = ["Receiving", "deferred", "future", "installed_reactor", "start"]
+__all__ = ["Receiving", "as_task", "deferred", "future", "installed_reactor", "loop_for", "start"]
+
+Result = TypeVar("Result")
 
 NOT_IN_A_TASK = (
     "aio: a Twisted coroutine cannot await asyncio; await Deferreds of tcpapp there (tcpapp.connect, Client), "
@@ -223,6 +226,19 @@ class Receiving:
         waits.cancel()  # this future has its message
 
 
+def loop_for(awaitable: Awaitable[Any]) -> asyncio.AbstractEventLoop:
+    """
+    Return the loop that `awaitable` can run on. Raises `InvalidOption`, the program's fault, if there is none; then a
+    coroutine is closed.
+    """
+    loop = _running_loop() or _loop_of(installed_reactor())
+    if loop is None:
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()  # it is never awaited, and Python would warn about that
+        raise _no_loop()
+    return loop
+
+
 def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
     """
     Return a Deferred that ends as the awaitable does. The awaitable runs as a task of asyncio, so it can await all of
@@ -232,11 +248,7 @@ def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
     (twisted#12470). The task begins when the reactor runs. Raises `InvalidOption`, the program's fault, if the reactor
     does not run on a loop of asyncio.
     """
-    loop = _running_loop() or _loop_of(installed_reactor())
-    if loop is None:
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()  # it is never awaited, and Python would warn about that
-        raise _no_loop()
+    loop = loop_for(awaitable)
     task: asyncio.Future[Any] = (
         awaitable if asyncio.isfuture(awaitable) else asyncio.ensure_future(awaitable, loop=loop)
     )
@@ -257,3 +269,45 @@ def deferred(awaitable: Awaitable[Any]) -> Deferred[Any]:
 
     task.add_done_callback(done)
     return made
+
+
+async def as_task(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """
+    Run `coroutine` as a task of asyncio, and end when the task has ended. This is a Twisted coroutine.
+
+    When it is cancelled, it cancels the task, and waits for it. A task that wakes up in this moment, because a call
+    that it awaited has failed, is not cancelled. Raises the errors of `loop_for`.
+    """
+    task = loop_for(coroutine).create_task(coroutine)
+    cancelled = 0
+    while not task.done():
+        ended: Deferred[None] = Deferred()
+        task.add_done_callback(partial(_fire, ended))
+        try:
+            await ended
+        except CancelledError:
+            cancelled += 1
+            _cancel_later(task, again=cancelled > 1)
+    if task.cancelled():
+        raise CancelledError
+    return task.result()
+
+
+def _fire(waiter: Deferred[None], _: object) -> None:
+    if not waiter.called:
+        waiter.callback(None)
+
+
+def _cancel_later(task: asyncio.Task[Any], *, again: bool) -> None:
+    """Cancel `task` in the next turn of the loop, if it then still awaits the same. If `again`, cancel it now."""
+    coroutine: Any = task.get_coro()
+    before = awaited_by(coroutine)
+
+    def cancel() -> None:
+        if awaited_by(coroutine) is before:
+            task.cancel()
+
+    if again or inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        task.cancel()
+    else:
+        task.get_loop().call_soon(cancel)

@@ -36,7 +36,7 @@ from tcpapp.connection.lifecycle import (
 from tcpapp.connection.outbox_state import has_streams
 from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
 from tcpapp.connection.starttls import StartTLS
-from tcpapp.connection.tasks import TASKS, Tasks, check_coroutine
+from tcpapp.connection.tasks import MOMENT, TASKS, Tasks, check_coroutine
 from tcpapp.connection.waiters import fail_all, fire_all
 from tcpapp.errors import NotConnected, TcpAppError, TooManyTasks, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened, TasksLeft
@@ -317,10 +317,12 @@ class Stages(Parts):
             self._leave_tasks(tasks)
 
     def _leave_tasks(self, tasks: Tasks) -> None:
-        """The tasks had their time: leave the tasks that still run."""
-        left = tasks.cancel_all()
-        if left:
-            self._emit(TasksLeft, left, self._settings.timeouts.grace)
+        """The tasks had their time: cancel the tasks that still run, and then leave them."""
+        if tasks.cancel_again() and self._clock is not None:
+            self._deadlines.start(TASKS, MOMENT)
+            return
+        if tasks:
+            self._emit(TasksLeft, len(tasks), self._settings.timeouts.grace)
         tasks.stop_waiting()
 
     def _end_with_tasks(self, ended: CloseReason, tell: Callable[[], None]) -> None:

@@ -21,9 +21,12 @@ from tcpapp.connection.ticks import Ticks
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import InvalidOption, drop_frames
 
-__all__ = ["TASKS", "Tasks", "awaited_by", "check_coroutine"]
+__all__ = ["MOMENT", "TASKS", "Tasks", "awaited_by", "check_coroutine"]
 
 Result = TypeVar("Result")
+
+MOMENT = 0.1
+"""Seconds to end for a task that is cancelled again. Our choice: a task of asyncio takes some turns of the loop."""
 
 TASKS = "tasks"
 """The wait for the end of the cancelled tasks, as the deadlines of a connection call it."""
@@ -58,12 +61,13 @@ class _Task:
 class Tasks:
     """The tasks of one connection, and the `ticks` that it waits for. `len` is how many tasks run."""
 
-    __slots__ = ("_running", "_settler", "_when_ended", "ticks")
+    __slots__ = ("_cancelled_again", "_running", "_settler", "_when_ended", "ticks")
 
     def __init__(self, settler: Settler, deadlines: Deadlines) -> None:
         self._settler = settler
         self._running: dict[_Task, None] = {}  # in the order of their calls, as a set is not
         self._when_ended: Callable[[], None] | None = None
+        self._cancelled_again = False
         self.ticks = Ticks(deadlines)
 
     def __len__(self) -> int:
@@ -110,11 +114,13 @@ class Tasks:
         if not self._running:
             self.stop_waiting()
 
-    def cancel_all(self) -> int:
-        """Cancel the tasks that still run. Returns how many run on."""
+    def cancel_again(self) -> bool:
+        """Cancel the tasks that still run. Returns whether they get a moment to end: only the first call gives one."""
+        first = not self._cancelled_again
+        self._cancelled_again = True
         for task in list(self._running):
             self._cancel(task)
-        return len(self._running)
+        return first and bool(self._running)
 
     def stop_waiting(self) -> None:
         """Wait no longer for the end of the tasks."""

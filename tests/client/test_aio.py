@@ -470,6 +470,83 @@ async def main():
 """
 
 
+APPS = """
+import asyncio
+from tcpapp import aio
+
+ended = asyncio.Event()
+queue = asyncio.Queue()
+lock = asyncio.Lock()
+
+@aio.app
+class Ticking:
+    def opened(self, connection):
+        connection.spawn(self.ticks(connection))
+        connection.spawn(self.waits(), background=True)
+
+    async def ticks(self, connection):
+        async for skipped in connection.every(0.01):
+            async with lock:
+                await connection.send(b"tick")
+
+    async def waits(self):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)
+            print("task ended")
+
+    async def received(self, message, connection):
+        await asyncio.wait_for(queue.put(message), 10)
+        return await queue.get()
+
+    def closed(self, connection, reason):
+        print("closed", reason.rule)
+        ended.set()
+
+@aio.conversation
+async def talk(connection):
+    try:
+        async for message in connection:
+            await asyncio.sleep(0)
+            await connection.send(message.upper())
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        print("talk cancelled")
+        ended.set()
+        raise
+
+async def main():
+    async with await aio.listen("tcp:0:interface=127.0.0.1", Ticking) as server:
+        async with await aio.connect(f"tcp:127.0.0.1:{server.port}") as connection:
+            print(*[await connection.receive() for _ in range(2)])
+            await connection.send(b"hello")
+            while await connection.receive() == b"tick":
+                pass
+            connection.abort()
+        await ended.wait()
+    ended.clear()
+    async with await aio.listen("tcp:0:interface=127.0.0.1", talk) as server:
+        connection = await aio.connect(f"tcp:127.0.0.1:{server.port}")
+        print(await connection.request(b"hello"))
+        await connection.close()
+        await server.drain(0.1)
+        await ended.wait()
+"""
+
+
+@pytest.mark.parametrize("reactor", STARTS)
+def test_apps_of_asyncio_use_its_library_on_both_reactors(reactor: str, tmp_path: Path) -> None:
+    """On a real port, an app awaits locks, queues and timeouts of asyncio. Its tasks and coroutines end with it."""
+    assert runs_on(reactor, APPS, tmp_path).splitlines() == [
+        "b'tick' b'tick'",
+        "task ended",
+        "closed lost",
+        "b'HELLO'",
+        "talk cancelled",
+    ]
+
+
 @pytest.mark.parametrize("reactor", STARTS)
 def test_all_addresses_are_tried_and_a_connection_to_itself_is_refused(reactor: str, tmp_path: Path) -> None:
     """A client of `aio` tries all addresses of a name, and refuses a connection to itself, as all clients do."""

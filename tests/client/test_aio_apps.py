@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,8 +13,11 @@ from twisted.internet.defer import Deferred, succeed
 
 from tcpapp import aio, batch, conversation
 from tcpapp.close_reason import CloseReason
-from tcpapp.errors import InvalidOption
-from tests.peers import Peer
+from tcpapp.connection.tasks import MOMENT
+from tcpapp.errors import InvalidOption, NotConnected, TooManyTasks
+from tcpapp.limits import Limits, Timeouts
+from tcpapp.telemetry import AppFailed, Closed, TasksLeft
+from tests.peers import AbruptTransport, Peer
 
 
 async def shout(message: bytes, connection: Any) -> bytes:
@@ -174,3 +179,266 @@ def test_on_a_reactor_without_asyncio_an_app_says_so() -> None:
         aio.future(Deferred())
     with pytest.raises(InvalidOption, match="no loop of asyncio runs here"):
         aio.deferred(Deferred())
+
+
+# The end, tasks and ticks ---------------------------------------------------------------------------------------------
+
+
+async def turns(count: int = 10) -> None:
+    """Let the loop make some turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def noted(what: Any, log: list[Any]) -> None:
+    """Await `what`, and note how that ended."""
+    try:
+        log.append(await what)
+    except BaseException as error:
+        log.append(type(error))
+        raise
+
+
+def waits_in(form: str, log: list[Any]) -> Any:
+    """Return an app of this form whose coroutine waits for ever."""
+
+    async def received(message: bytes, connection: Any) -> None:
+        await noted(asyncio.Event().wait(), log)
+
+    async def talk(connection: Any) -> None:
+        await noted(asyncio.Event().wait(), log)
+
+    async def opened(self: Any, connection: Any) -> None:
+        await noted(asyncio.Event().wait(), log)
+
+    if form == "function":
+        return aio.app(received)
+    return aio.app(conversation(talk) if form == "conversation" else type("App", (), {"opened": opened}))
+
+
+@pytest.mark.parametrize("form", ["function", "conversation", "class"])
+def test_a_coroutine_that_waits_is_cancelled_at_the_end(form: str) -> None:
+    """At the end of the connection, a coroutine of an app in any form is cancelled where it waits."""
+
+    async def main() -> None:
+        log: list[Any] = []
+        peer = await said_to(waits_in(form, log), b"hello\n")
+        peer.resets()
+        await turns()
+        assert (log, peer.told(AppFailed)) == ([asyncio.CancelledError], [])
+
+    asyncio.run(main())
+
+
+def test_a_conversation_that_waits_for_a_message_learns_of_the_end_by_that() -> None:
+    """The `receive()` of a conversation raises the reason of the end, and the conversation can clean up in peace."""
+
+    async def main() -> None:
+        log: list[Any] = []
+
+        async def talk(connection: Any) -> None:
+            try:
+                await noted(connection.receive(), log)
+            finally:
+                await asyncio.sleep(0)
+                log.append("clean")
+
+        peer = await said_to(aio.conversation(talk))
+        peer.resets()
+        await turns()
+        assert (log, peer.told(AppFailed)) == ([NotConnected, "clean"], [])
+
+    asyncio.run(main())
+
+
+def test_a_task_of_asyncio_runs_beside_the_app() -> None:
+    """`connection.spawn()` runs a coroutine as a task of asyncio, and returns a future of its result."""
+
+    async def main() -> None:
+        results: list[Any] = []
+
+        async def works(message: bytes, connection: Any) -> bytes:
+            assert asyncio.current_task() is not None
+            await asyncio.sleep(0)
+            await connection.send(message.upper())
+            return message
+
+        async def app(message: bytes, connection: Any) -> None:
+            results.append(connection.spawn(works(message, connection)))
+
+        peer = await said_to(aio.app(app), b"one\ntwo\n")
+        assert peer.hears() == b"ONE\nTWO\n"
+        assert [await each for each in results] == [b"one", b"two"]
+
+    asyncio.run(main())
+
+
+def test_the_end_waits_for_tasks_of_asyncio() -> None:
+    """At the end a task is cancelled, and the connection is closed when the task has ended, after its clean-up."""
+
+    async def main() -> None:
+        log: list[Any] = []
+
+        async def works() -> None:
+            try:
+                await noted(asyncio.Event().wait(), log)
+            finally:
+                await asyncio.sleep(0)
+                log.append("clean")
+
+        peer = Peer()
+        spawned = aio.Native(peer.connection).spawn(works())
+        aio.Native(peer.connection).when_closed().add_done_callback(lambda _: log.append("closed"))
+        await turns()
+        peer.leaves()
+        assert log == []
+        await turns()
+        assert (log, spawned.cancelled()) == ([asyncio.CancelledError, "clean", "closed"], True)
+        assert (peer.told(AppFailed), peer.clock.getDelayedCalls()) == ([], [])
+
+    asyncio.run(main())
+
+
+def test_a_task_that_has_not_begun_never_runs_after_the_end() -> None:
+    """If a connection ends in the turn in which a task was spawned, the task does not run."""
+
+    async def main() -> None:
+        log: list[Any] = []
+        peer = Peer()
+        spawned = aio.Native(peer.connection).spawn(noted(None, log))
+        peer.leaves()
+        await turns()
+        assert (log, spawned.cancelled(), len(peer.told(Closed))) == ([], True, 1)
+
+    asyncio.run(main())
+
+
+def test_a_task_can_end_its_connection() -> None:
+    """A task that closes its own connection runs on to its end."""
+
+    async def main() -> None:
+        log: list[Any] = []
+        peer = Peer(transport=AbruptTransport())
+
+        async def cuts() -> None:
+            await asyncio.sleep(0)
+            peer.connection.abort()
+            await noted(asyncio.sleep(0, "slept"), log)
+
+        aio.Native(peer.connection).spawn(cuts())
+        await turns()
+        assert (log, len(peer.told(Closed))) == (["slept"], 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_task_that_resists_is_cancelled_again_and_left(times: int) -> None:
+    """A task of asyncio that goes on after it was cancelled is cancelled again after the grace, and then left."""
+
+    async def main() -> None:
+        log: list[Any] = []
+
+        async def stays() -> None:
+            while len(log) < times:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await noted(asyncio.Event().wait(), log)
+
+        peer = Peer(timeouts=Timeouts(grace=3))
+        aio.Native(peer.connection).spawn(stays())
+        await turns()
+        peer.leaves()
+        await turns()
+        assert (log, peer.told(Closed)) == ([asyncio.CancelledError], [])
+        peer.clock.advance(3)
+        await turns()
+        assert (len(log), len(peer.told(Closed))) == (2, 3 - times)
+        peer.clock.advance(MOMENT)
+        await turns()
+        assert log == [asyncio.CancelledError] * times
+        assert (len(peer.told(TasksLeft)), len(peer.told(Closed))) == (times - 2, 1)
+
+    asyncio.run(main())
+
+
+def test_a_task_of_asyncio_that_is_cancelled_is_no_failure() -> None:
+    """Cancelling the future of a task cancels the task alone."""
+
+    async def main() -> None:
+        log: list[Any] = []
+        peer = Peer()
+        spawned = aio.Native(peer.connection).spawn(noted(asyncio.Event().wait(), log))
+        await turns()
+        spawned.cancel()
+        await turns()
+        assert (log, peer.connection.is_open) == ([asyncio.CancelledError], True)
+
+    asyncio.run(main())
+
+
+def test_a_task_of_asyncio_that_fails_closes_the_connection(caplog: Any) -> None:
+    """The failure of a task is the app's, and asyncio does not report it again."""
+
+    async def main() -> None:
+        peer = Peer()
+
+        async def fails() -> None:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+        aio.Native(peer.connection).spawn(fails())
+        await turns()
+        assert (len(peer.told(AppFailed)), peer.closing) == (1, True)
+        gc.collect()
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_refused_task_of_asyncio_is_closed() -> None:
+    """A coroutine that cannot be spawned is closed: after the end, over the limit, or where no loop runs."""
+
+    async def main() -> None:
+        peer = Peer(limits=Limits(max_tasks=1))
+        native = aio.Native(peer.connection)
+        native.spawn(asyncio.sleep(0))
+        with pytest.raises(TooManyTasks):
+            native.spawn(noted(None, []))
+        peer.leaves()
+        with pytest.raises(NotConnected):
+            native.spawn(noted(None, []))
+        with pytest.raises(InvalidOption, match="takes a coroutine; call the function"):
+            native.spawn(noted)
+        gc.collect()
+        await turns()
+
+    asyncio.run(main())
+    with pytest.raises(InvalidOption, match="no loop of asyncio runs here"):
+        aio.Native(Peer().connection).spawn(noted(None, []))
+    gc.collect()
+
+
+def test_a_task_of_asyncio_can_tick() -> None:
+    """``async for skipped in connection.every(…)`` works in a task of asyncio, and ends with the connection."""
+
+    async def main() -> None:
+        peer, log = Peer(), list[Any]()
+
+        async def ticks(connection: Any) -> None:
+            async for skipped in connection.every(2, now=True):
+                await asyncio.sleep(0)
+                log.append(skipped)
+            log.append("over")
+
+        native = aio.Native(peer.connection)
+        native.spawn(ticks(native))
+        for _ in range(3):
+            await turns()
+            peer.clock.advance(2)
+        await turns()
+        peer.connection.close()
+        await turns()
+        assert log == [0, 0, 0, 0, "over"]
+
+    asyncio.run(main())
