@@ -24,6 +24,7 @@ COMPILED = [
     "tcpapp/connection/conversation.py",
     "tcpapp/connection/app_calls.py",
     "tcpapp/connection/dispatcher.py",
+    "tcpapp/connection/concurrent_dispatcher.py",
     "tcpapp/connection/throttle.py",
     "tcpapp/connection/buffered_bytes.py",
     "tcpapp/connection/receiver.py",

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.report import Row, notes, table, verdict
 
-GROUPS = ("loads", "costs", "gains", "decode", "echo", "attacks", "clients", "memory", "pressure")
+GROUPS = ("loads", "costs", "gains", "decode", "echo", "attacks", "clients", "concurrency", "memory", "pressure")
 
 
 def options() -> argparse.Namespace:

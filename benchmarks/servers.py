@@ -68,6 +68,19 @@ def tcpapp_batch() -> IProtocolFactory:
     return MessageServerFactory(echo, framing="int32", limits=limits)
 
 
+def tcpapp_waiting(replies: str = "in-order") -> IProtocolFactory:
+    """Return a factory whose app answers each message 10 ms later, and works on 1,000 of one connection at once."""
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    from tcpapp import MessageServerFactory
+
+    def app(message, connection):
+        return deferLater(reactor, 0.010, lambda: message)
+
+    return MessageServerFactory(app, framing="int32", concurrency=1000, replies=replies)
+
+
 def tcpapp_room() -> IProtocolFactory:
     """Return a factory that sends each message of a member to all members."""
     from tcpapp import MessageServerFactory
@@ -270,6 +283,28 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
+async def answer_later(message: bytes, writer: asyncio.StreamWriter) -> None:
+    """Answer after 10 ms."""
+    await asyncio.sleep(0.010)
+    writer.write(message)
+
+
+async def echo_later(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each message in a task of its own."""
+    tasks = set()
+    try:
+        while True:
+            header = await reader.readexactly(4)
+            message = await reader.readexactly(LENGTH.unpack(header)[0])
+            task = asyncio.create_task(answer_later(header + message, writer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
 class EchoProtocol(asyncio.Protocol):
     """An echo with an asyncio protocol, which cuts frames out of a buffer by hand, and writes once for each chunk."""
 
@@ -308,6 +343,11 @@ def asyncio_streams() -> asyncio._CoroutineLike[asyncio.Server]:
     return asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=1024)
 
 
+def asyncio_waiting() -> asyncio._CoroutineLike[asyncio.Server]:
+    """Start a server on asyncio streams that answers each message later."""
+    return asyncio.start_server(echo_later, "127.0.0.1", 0, backlog=1024)
+
+
 def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
     """Start a server with an asyncio protocol."""
     return asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0, backlog=1024)
@@ -323,6 +363,8 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp-tls-rsa": tcpapp_echo,
     "tcpapp-length": tcpapp_length,
     "tcpapp-room": tcpapp_room,
+    "tcpapp-waiting": tcpapp_waiting,
+    "tcpapp-waiting-ready": partial(tcpapp_waiting, "as-ready"),
     "twisted-room": twisted_room,
     "tcpapp-line": lambda: tcpapp_echo("line"),
     "twisted-int32": twisted_int32,
@@ -338,6 +380,7 @@ REACTORS = {"": "twisted.internet.epollreactor", "uvloop": "tcpapp.reactor"}
 ASYNCIO = {
     "asyncio-streams": asyncio_streams,
     "asyncio-protocol": asyncio_protocol,
+    "asyncio-waiting": asyncio_waiting,
     "uvloop-protocol": asyncio_protocol,
 }
 

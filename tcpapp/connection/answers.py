@@ -38,6 +38,11 @@ class Answers(Replies):
         self._reply: Deferred[Any] | None = None
         self.handling_bytes = 0
 
+    @property
+    def in_flight(self) -> int:
+        """How many messages the app has yet to answer."""
+        return 1 if self.pauses & AWAITING_REPLY else 0
+
     def continue_handling(self) -> int:
         """Hand on the messages that wait. The subclass says how."""
         raise NotImplementedError
@@ -85,18 +90,22 @@ class Answers(Replies):
         working = self.pauses & HANDLING
         if working or not self.pauses & CONNECTION_CLOSING:
             try:
-                codec, taken = self._codec, self._replies
-                for each in replies_of(replies):  # replies before one that the codec refuses are sent
-                    if type(each) is Reply:
-                        taken.append(without_codec(each) if codec is None else codec.encode(each.value))
-                    else:
-                        taken.append(each if codec is None else codec.encode(each))
+                self._encode(replies, self._replies)
             except Exception:
                 self._app_failed(Failure())
             if not working:
                 self.flush()
         if not working:
             self._settler.settle(self.continue_handling())
+
+    def _encode(self, replies: Any, taken: list[Any]) -> None:
+        """Add `replies` to `taken` as bytes. Replies before one that the codec refuses are added."""
+        codec = self._codec
+        for each in replies_of(replies):
+            if type(each) is Reply:
+                taken.append(without_codec(each) if codec is None else codec.encode(each.value))
+            else:
+                taken.append(each if codec is None else codec.encode(each))
 
     def _reply_failed(self, failure: Failure) -> None:
         self._stop_waiting()

@@ -26,9 +26,11 @@ Apps, which users write in one of three forms.
                await connection.send(message)
 
 Each of them can be async: it returns a Deferred, or is a coroutine function. `None` means no reply. With a codec that
-has `None` as a value (JSON's null), `Reply(None)` sends that value. One message of a connection is handled at a time,
-in order. When the connection ends, a pending reply is cancelled: a coroutine gets Twisted's ``CancelledError`` where it
-waits, and can clean up.
+has `None` as a value (JSON's null), `Reply(None)` sends that value. When the connection ends, a pending reply is
+cancelled: a coroutine gets Twisted's ``CancelledError`` where it waits, and can clean up.
+
+One message of a connection is handled at a time, in order. With a ``concurrency`` over 1, the first two forms work on
+that many messages at once.
 
 The first two forms have a batch form for many small messages. It is called once for all messages that came together,
 and returns the replies to all of them::

@@ -106,7 +106,7 @@ class AppCalls(Matching):
             elif reply is not None:
                 self._settle(reply, [message])
         except Exception:
-            self._app_failed(Failure())
+            self._call_failed(Failure())
         if data:
             self.pauses &= ~HANDLING
             outbox.uncork(data, 1)
@@ -123,7 +123,7 @@ class AppCalls(Matching):
         try:
             self._handle_batch(list(messages))
         except Exception:
-            self._app_failed(Failure())
+            self._call_failed(Failure())
         return None
 
     def _handle_batch(self, messages: list[Any]) -> None:
@@ -170,8 +170,12 @@ class AppCalls(Matching):
             else:
                 left = None
         except Exception:
-            self._app_failed(Failure())
+            self._call_failed(Failure())
         return left
+
+    def _call_failed(self, failure: Failure) -> None:
+        """A call of the app with a message raised, or the message cannot be decoded, or its reply cannot be sent."""
+        self._app_failed(failure)
 
     def _end_handling(self) -> None:
         """Write what the app replied and sent. Messages left over must be in the inbox: a write can bring more."""

@@ -19,7 +19,7 @@ from typing import Final
 from tcpapp.connection.handlers import Conversation
 from tcpapp.connection.lifecycle import State
 from tcpapp.connection.outbox_state import has_sends, has_streams, most_unsent
-from tcpapp.connection.pause_flags import AWAITING_REPLY, HANDLING
+from tcpapp.connection.pause_flags import HANDLING
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.stages import Stages
 from tcpapp.errors import InvalidState
@@ -50,9 +50,7 @@ OF_A_CONNECTION: Final[dict[Obstacle, Callable[[Stages], object]]] = {
     Obstacle("handling", "its app is being called, or is about to be"): lambda each: (
         each._dispatcher.pauses & HANDLING or each._dispatcher.sorts_replies or not each._dispatcher.started
     ),
-    Obstacle("reply-pending", "its app has not answered a message yet"): lambda each: (
-        each._dispatcher.pauses & AWAITING_REPLY
-    ),
+    Obstacle("reply-pending", "its app has not answered a message yet"): lambda each: each._dispatcher.in_flight,
     Obstacle("requests-pending", "requests of ours wait for their replies"): lambda each: (
         each._dispatcher.requests is not None and len(each._dispatcher.requests)
     ),

@@ -164,17 +164,18 @@ class Deadlines:
 
     # What begins and ends.
 
-    def start(self, wait: str, seconds: float) -> None:
+    def start(self, wait: str, seconds: float, since: float | None = None) -> None:
         """
         Begin `wait`, which is overdue in `seconds` unless it is stopped before. A wait that runs begins again.
 
-        A wait of infinite `seconds` is never overdue: only the time when it began is of use.
+        A wait of infinite `seconds` is never overdue: only the time when it began is of use. The seconds count from
+        `since`, an earlier time by the clock, where it is given.
         """
         if self._clock is None:
             return
         if self._started is None:
             self._started = {}
-        began = self.seconds()
+        began = self.seconds() if since is None else since
         self._started[wait] = (began, seconds)
         self._wake_by(began + seconds)
 

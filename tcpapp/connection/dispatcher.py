@@ -24,7 +24,6 @@ from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_IDLE, NOTHING, Settler
 from tcpapp.connection.pause_flags import (
-    AWAITING_REPLY,
     AWAITING_TURN,
     CONNECTION_CLOSED,
     CONNECTION_CLOSING,
@@ -83,7 +82,7 @@ class Dispatcher(AppCalls):
     @property
     def done(self) -> bool:
         """Whether the app has nothing to do: no message, no pending reply, no running conversation."""
-        if self.pauses & (HANDLING | AWAITING_REPLY) or self._unsorted is not None:
+        if self.pauses & HANDLING or self.in_flight or self._unsorted is not None:
             return False
         if self._conversation is not None and self._conversation.running:
             return False

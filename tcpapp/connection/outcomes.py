@@ -73,9 +73,9 @@ STREAM_CUT: Final = 2097152
 
 # The app.
 APP_WAITS: Final = 2048
-"""The app returned a reply that is not there yet."""
+"""The app returned a reply that is not there yet. The detail is since when, by the clock; `None`: now."""
 APP_ANSWERED: Final = 4096
-"""That reply came, or failed."""
+"""That reply came, or failed, and no other is waited for."""
 APP_FAILED: Final = 8192
 """The app raised; the detail is the `Failure`."""
 CONVERSATION_ENDED: Final = 16384

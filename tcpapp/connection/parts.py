@@ -16,13 +16,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 
 from tcpapp.connection.buffered_bytes import BufferedBytes
+from tcpapp.connection.concurrent_dispatcher import ConcurrentDispatcher
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.lifecycle import Lifecycle, Stage
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING
-from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, PAUSED
+from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING, PAUSED
 from tcpapp.connection.read_control import ReadControl
 from tcpapp.connection.receiver import Receiver
 from tcpapp.connection.recording import Recorder, Recording
@@ -49,7 +50,7 @@ class _ClosedParts:
     receive_only = done = True
     working = False
     pending: tuple[()] = ()
-    reported = 0
+    reported = in_flight = 0
 
     def receive(self, data: bytes) -> int:
         """Ignore bytes that come after the end."""
@@ -150,7 +151,8 @@ class Parts(Protocol):
     @property
     def is_handling(self) -> bool:
         """Whether our side has a message to answer: it waits for the app, or for the app's reply."""
-        return bool(self._inbox or self._throttle.pending or self._dispatcher.pauses & (AWAITING_REPLY | PAUSED))
+        dispatcher = self._dispatcher
+        return bool(self._inbox or self._throttle.pending or dispatcher.pauses & PAUSED or dispatcher.in_flight)
 
     @property
     def _has_no_more(self) -> bool:
@@ -183,7 +185,8 @@ class Parts(Protocol):
         self._inbox = Inbox(limits, self._read_control, self._lifecycle, settings.codec)
         progress, counters = settings.timeouts.send_progress, settings.counters
         self._outbox = Outbox(self.transport, self, self._lifecycle, limits, progress, deadlines, counters.sent)
-        self._dispatcher = Dispatcher(
+        dispatcher = ConcurrentDispatcher if settings.concurrency > 1 else Dispatcher
+        self._dispatcher = dispatcher(
             self._connection, self, self._framing, settings, self._inbox, self._outbox, deadlines, self._clock
         )
         self._throttle = Throttle(self, self._dispatcher, self._read_control, settings, deadlines, self._clock)

@@ -214,7 +214,7 @@ class MessageProtocol(Movable):
     def _too_much_unsent(self, unsent: int) -> None:
         """More than ``max_unsent`` bytes wait for the peer."""
         limit = self._settings.limits.max_unsent
-        text = f"{unsent} bytes wait for the peer to take what was sent; at most {limit} (max_unsent) may"
+        text = f"{unsent} bytes wait until they can be sent; at most {limit} (max_unsent) can"
         self._abort(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
     def _stream_cut(self, cause: CloseReason) -> None:
@@ -225,9 +225,9 @@ class MessageProtocol(Movable):
         """The transport has all written bytes: close it, unless it was cut or is lost by now."""
         self._happen(Event.HANDED_OVER)
 
-    def _app_waits(self, _: Any) -> None:
-        """The app's reply is not there yet."""
-        self._deadlines.start("handler_timeout", self._settings.timeouts.handler_timeout or inf)
+    def _app_waits(self, since: float | None) -> None:
+        """The app's reply is not there yet. It is the reply to a message that the app has `since` that time, or now."""
+        self._deadlines.start("handler_timeout", self._settings.timeouts.handler_timeout or inf, since)
 
     def _app_answered(self, _: Any) -> None:
         """That reply came, or failed."""

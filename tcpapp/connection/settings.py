@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from tcpapp import codecs
 from tcpapp import framing as framings
 from tcpapp.codecs import Codec
+from tcpapp.connection.concurrency import check_concurrency, check_replies
 from tcpapp.connection.deadlines import Deadlines, waits_of
 from tcpapp.connection.handlers import handlers_of, value_of
 from tcpapp.connection.parsing import parts_of
@@ -61,6 +62,8 @@ class Options(TypedDict, total=False):
     proxies: Networks | None
     heartbeat: Any
     random: Random | None
+    concurrency: int | None
+    replies: str | None
 
 
 class Settings:
@@ -82,6 +85,10 @@ class Settings:
       It can be a function of the connection that returns the message, or `None` to send none this time. It can be a
       `Reply`, such as ``Reply(None)`` for a codec's null.
     - `random`: the source of random numbers; `None`: a source of its own.
+    - `concurrency`: how many messages of one connection the app works on at once; `None`: 1. An app that is a
+      conversation fetches its messages itself, and takes 1 only.
+    - `replies`: with a `concurrency` over 1, ``"in-order"`` (or `None`) sends the replies in the order of the messages,
+      and ``"as-ready"`` sends each as soon as it is there.
     """
 
     def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Unpack[Options]) -> None:
@@ -105,6 +112,8 @@ class Settings:
         self.handlers = handlers_of(app, self.codec)
         self.random: Random = _instance("random", options.get("random"), Random)
         self.heartbeat = self._checked_heartbeat(options.get("heartbeat"))
+        self.concurrency = check_concurrency(options.get("concurrency"), app)
+        self.replies = check_replies(options.get("replies"))
         unknown = sorted(set(options) - set(Options.__annotations__))
         if unknown:
             raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")

@@ -98,7 +98,7 @@ class Hold:
     ==================== ==============================================================================================
     reason               what it is
     ==================== ==============================================================================================
-    ``awaiting-reply``   The app has not yet replied to a message.
+    ``awaiting-reply``   The app has not yet replied to as many messages as ``concurrency`` allows.
     ``paused``           ``pause()`` was called.
     ``write-blocked``    The peer does not take the sent bytes. The seconds count from the last bytes that it took.
     ``turn``             Other connections have their turn first.
@@ -138,6 +138,8 @@ class ConnectionInfo:
     - `messages`, `bytes`, `sent_messages`, `sent_bytes`: as in `Info`. They stay after the end of the connection.
     - `unread`: how many messages are in the inbox, for the app or ``receive``.
     - `pending`: how many received messages wait for a turn or for a rate.
+    - `in_flight`: how many messages the app has, and has yet to answer. With ``replies="in-order"`` an answered message
+      counts until its reply is sent.
     - `unsent`: how many bytes wait until the transport takes more.
     - `buffered`: how many bytes the connection holds, as `max_buffered` counts them.
     - `holds`: what holds the connection back. It is empty while an app that fetches messages does not fetch one: see
@@ -153,6 +155,7 @@ class ConnectionInfo:
     sent_bytes: int
     unread: int = 0
     pending: int = 0
+    in_flight: int = 0
     unsent: int = 0
     buffered: int = 0
     holds: tuple[Hold, ...] = ()

@@ -165,7 +165,7 @@ def function(machine: Chaos) -> Any:
     class App:
         def received(self, message: Any, connection: Any) -> Any:
             run = machine.run_of(connection)
-            assert all(each.called for each in run.pending), "the app got a message before it replied to the last"
+            machine.check_at_once(run)
             return run.do(run.take(message))
 
         def closed(self, connection: Any, reason: Any) -> None:
@@ -178,6 +178,7 @@ def coroutines(machine: Chaos) -> Any:
     class App:
         async def received(self, message: Any, connection: Any) -> Any:
             run = machine.run_of(connection)
+            machine.check_at_once(run)
             done = run.do(run.take(message))
             return await done if isinstance(done, Deferred) else done
 
@@ -191,6 +192,7 @@ def batches(machine: Chaos) -> Any:
     @batch
     def app(messages: list[Any], connection: Any) -> Any:
         run = machine.run_of(connection)
+        machine.check_at_once(run)
         assert messages
         all_done, todo = [], [run.take(each) for each in messages]
         for what in todo:
@@ -251,11 +253,14 @@ class Chaos:
         reads: bool = True,
         key: bool = False,
         recorded: bool = False,
+        concurrency: int = 1,
+        replies: str = "in-order",
     ) -> None:
         self.runs: list[Run] = []
         self.number = 0
         self.errors: list[LogEvent] = []
         self.codec, self.app = codec, app
+        self.concurrency = concurrency if app in ("function", "coroutines", "batches") else 1
         self.clock = TurnClock()
         self.events: list[Any] = []
         self.factory = MessageServerFactory(
@@ -277,6 +282,8 @@ class Chaos:
             timeouts=TIMES,
             policies=Policies(over_rate=waits),
             telemetry=Telemetry(self.events.append),
+            concurrency=self.concurrency,
+            replies=replies,
         )
         for _ in range(2):
             new = transport(clock=self.clock, peer_reads=reads)
@@ -354,15 +361,17 @@ class Chaos:
         if run.handed_out:
             run.handed_out[place % len(run.handed_out)].cancel()
 
-    def do_answer(self, which: int, reply: str) -> None:
+    def do_answer(self, which: int, reply: str, place: int = 0) -> None:
         run = self.runs[which]
-        for each in run.pending:
-            if not each.called:
-                if reply == "fail":
-                    each.errback(Broken())
-                else:
-                    each.callback(run.reply("r") if reply == "reply" else None)
-                return
+        waiting = [each for each in run.pending if not each.called]
+        if waiting:
+            each = waiting[place % len(waiting)]
+            if reply == "fail":
+                each.errback(Broken())
+            elif reply == "cancel":
+                each.cancel()
+            else:
+                each.callback(run.reply("r") if reply == "reply" else None)
 
     def do_hold(self, which: int, what: str) -> None:
         getattr(self.runs[which].connection, what)()
@@ -411,6 +420,11 @@ class Chaos:
         memory = self.factory.settings.memory_budget
         assert memory.total == sum(memory._held.values()) >= 0
         assert all(not each._ended for each in memory._held)
+
+    def check_at_once(self, run: Run) -> None:
+        """The app gets a message only while it has fewer than `concurrency` to answer."""
+        waiting = [each for each in run.pending if not each.called]
+        assert len(waiting) < self.concurrency, "the app got a message before it replied to earlier ones"
 
     def check_info(self, run: Run) -> None:
         """Messages wait for an app only while something holds it, and `info()` says what. Nothing is negative."""
@@ -472,7 +486,7 @@ class Chaos:
         assert (self.factory.info().buffered, dict(self.factory.settings.memory_budget._held)) == (0, {})
         assert self.factory.connections == set()
         for each in self.told(AppFailed):
-            assert isinstance(each.failure.value, (Broken, UndecodableMessage, UnsendableMessage))
+            assert isinstance(each.failure.value, (Broken, UndecodableMessage, UnsendableMessage, CancelledError))
 
     def check_messages(self) -> None:
         """Check that each received message was taken, or is counted."""
@@ -520,7 +534,7 @@ STEPS = {
     "request": (choose(THENS),),
     "send": (choose(THENS),),
     "cancel": (st.integers(0, 20),),
-    "answer": (choose(["reply", "reply", "none", "fail"]),),
+    "answer": (choose(["reply", "reply", "reply", "none", "fail", "cancel"]), st.integers(0, 9)),
     "hold": (choose(["pause", "resume", "resume"]),),
     "end": (choose(["close", "close now", "drain", "abort"]),),
     "take": (st.one_of(st.none(), st.integers(1, 200)),),
@@ -544,6 +558,8 @@ CONFIG = {
     "reads": [True, False],
     "key": [False, True],
     "recorded": [False, True],
+    "concurrency": [1, 1, 2, 5],
+    "replies": ["in-order", "as-ready"],
 }
 
 

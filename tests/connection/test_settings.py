@@ -55,6 +55,8 @@ def test_every_setting_is_kept() -> None:
         "proxies": Networks(allow=["10.0.0.0/8"]),
         "heartbeat": {"ping": 1},
         "random": Random(1),
+        "concurrency": 7,
+        "replies": "as-ready",
     }
     settings = Settings(**given)
     assert given == {name: getattr(settings, name) for name in given}

@@ -8,6 +8,7 @@ from typing import Any
 
 from tcpapp import framing
 from tcpapp.apps import BUILT_IN
+from tcpapp.connection.concurrency import AS_READY, IN_ORDER
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.process.configuration import readers
 
@@ -140,6 +141,24 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             "Send this message when the peer has sent no data for heartbeat seconds, up to heartbeats_missed times",
             reads=readers.heartbeat,
             sets="heartbeat",
+            fixed=True,
+        ),
+        Option(
+            "concurrency",
+            "1",
+            "Let the app work on this many messages of one connection at once",
+            reads=readers.concurrency,
+            sets="concurrency",
+            fixed=True,
+            last=True,
+        ),
+        Option(
+            "replies",
+            IN_ORDER,
+            f"With a concurrency over 1: send replies in the order of the messages ({IN_ORDER}), or each as soon as it "
+            f"is there ({AS_READY})",
+            reads=readers.replies,
+            sets="replies",
             fixed=True,
         ),
     ),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcpapp import codecs, framing
+from tcpapp.apps import echo
+from tcpapp.connection.concurrency import check_concurrency, check_replies
 from tcpapp.connection.settings import Settings
 from tcpapp.errors import InvalidAddress, InvalidOption, UndecodableMessage
 from tcpapp.limits.networks import Networks
@@ -76,6 +78,24 @@ def heartbeat(texts: Sequence[str], around: Around) -> Any:
     except (InvalidSpec, UndecodableMessage) as error:
         raise InvalidOption(f"{text!r}: {error}") from error
     return Settings(framing=chosen, codec=by, heartbeat=value).heartbeat
+
+
+def concurrency(texts: Sequence[str], around: Around) -> int:
+    """Return the number of messages that the app, which was read before, works on at once."""
+    text = texts[-1]
+    number = int(text) if text.isascii() and text.isdecimal() else text
+    try:
+        return check_concurrency(number, around.values.get("app", echo))
+    except InvalidOption as error:
+        raise InvalidOption(str(error).removeprefix("concurrency=")) from None
+
+
+def replies(texts: Sequence[str], _around: Around) -> str:
+    """Return the order of the replies."""
+    try:
+        return check_replies(texts[-1])
+    except InvalidOption as error:
+        raise InvalidOption(str(error).removeprefix("replies=")) from None
 
 
 def network_list(texts: Sequence[str], _around: Around) -> tuple[str, ...]:

@@ -139,6 +139,37 @@ def test_values_that_do_not_fit_together_are_reported(values: dict[str, Any], sa
     assert problem(**values).startswith(says)
 
 
+def test_messages_at_once_and_the_order_of_their_replies_are_read() -> None:
+    """`concurrency` is a number, 1 by default, and `replies` one of two words."""
+    assert (checked().arguments["concurrency"], checked().arguments["replies"]) == (1, "in-order")
+    found = checked(concurrency="100", replies="as-ready").arguments
+    assert (found["concurrency"], found["replies"]) == (100, "as-ready")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"concurrency": "0"}, "concurrency: 0: takes a number of messages, from 1 on"),
+        ({"concurrency": "many"}, "concurrency: 'many': takes a number of messages, from 1 on"),
+        ({"replies": "as-redy"}, "replies: 'as-redy': takes in-order or as-ready; did you mean 'as-ready'?"),
+    ],
+)
+def test_other_values_of_concurrency_and_replies_are_reported(values: dict[str, str], says: str) -> None:
+    """Each wrong value is reported with its place, and with what it takes."""
+    assert problem(**values) == f"app.toml: {says}"
+
+
+def test_a_concurrency_is_reported_for_a_conversation(tmp_path: Path) -> None:
+    """A conversation takes one message at a time, which is found when its app is read. An unknown app is one error."""
+    (tmp_path / "talking.py").write_text(MINE)
+    values = given(concurrency="2", app="talking:talk")
+    with pytest.raises(Problems) as caught:
+        check(values, MemoryReactorClock(), str(tmp_path))
+    assert len(caught.value.texts) == 1
+    assert caught.value.texts[0].startswith("app.toml: concurrency: 2: takes no @conversation")
+    assert problem(concurrency="2", app="ech").startswith("app.toml: app: ")
+
+
 def test_two_marks_that_fit_each_other_are_right() -> None:
     """A low and a high mark are accepted if they fit each other, even if neither fits the other's default."""
     assert checked(inbox_low="100000", inbox_high="200000").arguments["limits"].inbox_low == 100_000
