@@ -22,6 +22,7 @@ names. Only the lines from layer 6 on import `apps`, and only `cli` imports `tes
     framing/         0  bytes ↔ messages. No Twisted, no clock, no log
     errors.py        0  every error, one tree
     close_reason.py  0  why a connection ended
+    target.py        0  things in a user's own module, by their names: ``module:name``
     spec.py          0  the language of specs and endpoint strings
     apps/            ∥  the small services that ship with it
     testing/         ∥  the test kit

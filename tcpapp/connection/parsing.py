@@ -32,15 +32,19 @@ class Parsing(Codec[Any]):
 
     @override
     def decode(self, message: bytes) -> Any:
-        """Read `message` again. Raises `UndecodableMessage` for a parser that reads it differently this time."""
+        """
+        Read the bytes of one message, again if it had to wait.
+
+        Raises `UndecodableMessage` for any other bytes, and for a parser that reads it differently this time.
+        """
         state = self._parser.fresh()
         try:
             found = state.receive(message)
             state.finish()
         except UnreadableStream as error:
-            raise UndecodableMessage(f"it was read before, and not again: {error}", message=message) from error
+            raise UndecodableMessage(f"not one message of {self._parser}: {error}", message=message) from error
         if len(found) != 1:
-            raise UndecodableMessage(f"it was one message, and is {len(found)} now", message=message)
+            raise UndecodableMessage(f"not one message of {self._parser}, but {len(found)}", message=message)
         return found[0]
 
     @override

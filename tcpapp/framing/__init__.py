@@ -15,6 +15,7 @@ on the wire, for ``hello``            framing                                   
 0B ``hello`` 1C 0D                    `Blocks`                                     ``mllp``, ``blocks:start=…:end=…``
 C0 ``hello`` C0                       `Slip`                                       ``slip``
 06 ``hello`` 00                       `Cobs`                                       ``cobs``
+what your own function reads          `Parser`, by the decorator `parser`          ``module:name``
 ===================================== ============================================ ===================================
 
 Each takes ``max``, the most bytes of a message (1 MiB), and ``oversize`` for longer messages (``"close"`` the
@@ -28,10 +29,11 @@ A framing is a configuration, and also the state of one stream. `Framing.fresh` 
     framing.frame(b"hello")      # → b"hello\\n"
     framing.finish()             # raises TruncatedMessage: "wor" was begun
 
-`Framing` is the contract, and the base class of your own framings.
+A framing of your own is a generator function that reads one message, made a framing by `parser`. It yields what it
+needs: `until`, `until_any`, `exactly`, `peek`. `Framing` is the contract of all framings, and their base class.
 
-Imports `errors` and `spec`.
-New here: a framing is a class in a module here, and a line in the list below.
+Imports `errors`, `spec` and `target`.
+New here: a framing is a class, or a function with `parser`, in a module here, and a line in the list below.
 """
 
 from tcpapp.framing import specs

@@ -361,7 +361,7 @@ def restore(framing: Framing, own: bytes, held: bytes | bytearray) -> None:
 
 
 def _written(value: object) -> str:
-    return escape(value) if isinstance(value, bytes) else str(value)
+    return escape(value if isinstance(value, bytes) else str(value).encode())
 
 
 def refuse_type(message: object) -> NoReturn:

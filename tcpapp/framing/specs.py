@@ -1,8 +1,9 @@
 """
-Framings by their specs: ``line``, ``int32:max=65536``, ``delimited:by=\\x03`` …
+Framings by their specs: ``line``, ``int32:max=65536``, ``delimited:by=\\x03``, ``mine:memcached:side=client`` …
 
 A framing's class says the name of its spec (`_name`), and those with some arguments given (`_presets`). Its options are
-the arguments of its ``__init__``, read by their types.
+the arguments of its ``__init__``, read by their types. A framing in a module of the user's own has the spec
+``module:name``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_typ
 
 from tcpapp.errors import InvalidFraming
 from tcpapp.framing.base import Framing
+from tcpapp.framing.parsers import Parser
 from tcpapp.spec import InvalidSpec, shown, split, suggest
+from tcpapp.target import InvalidTarget, load
 
 __all__ = ["add", "from_string", "named"]
 
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
+_TARGET = re.compile(r"(?P<module>[\w.]+):(?P<path>[\w.]+)(?P<options>:.*)?", re.DOTALL)
+"""A spec of a framing in a module. What follows a name of ours has a ``=`` in it, and is no such name."""
 
 
 def _number(key: str, value: bytes) -> int:
@@ -31,6 +36,13 @@ def _number(key: str, value: bytes) -> int:
 
 def _bytes(_key: str, value: bytes) -> bytes:
     return value
+
+
+def _text(key: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidFraming(f"{key}={_shown(value)}: takes text") from None
 
 
 def _choice(*choices: str) -> Callable[[str, bytes], str]:
@@ -48,6 +60,8 @@ def _shown(value: bytes) -> str:
 
 
 Reader = Callable[[str, bytes], Any]
+
+_READERS: dict[Any, Reader] = {int: _number, bytes: _bytes, str: _text}
 
 _COMMON: dict[str, Reader] = {"max": _number, "oversize": _choice("close", "skip")}
 """The options that all framings have."""
@@ -77,13 +91,19 @@ def add(framings: Iterable[type[Framing]]) -> tuple[str, ...]:
 def _options(name: str) -> tuple[dict[str, Reader], tuple[str, ...]]:
     """The options of a spec that begins with `name`, with their readers; and those of them that must be there."""
     kind, given = _FORMS[name]
-    hints = get_type_hints(kind.__init__)
+    return _options_of(kind, given=bool(given))
+
+
+def _options_of(kind: type[Framing], *, given: bool) -> tuple[dict[str, Reader], tuple[str, ...]]:
+    """The same for a class. Where some arguments are `given`, the options are the others, which have names only."""
+    hints = get_type_hints(kind._function if issubclass(kind, Parser) else kind.__init__)
     options = list(inspect.signature(kind).parameters.values())
     if given:
         options = [each for each in options if each.kind is each.KEYWORD_ONLY]
-    own = [each.name for each in options if each.name not in _COMMON]
-    readers = {option: _reader(f"{kind.__name__}({option}=…)", hints.get(option)) for option in own} | _COMMON
-    return readers, tuple(each.name for each in options if each.default is each.empty)
+    own = [each for each in options if each.name not in _COMMON]
+    named = {each.name: (f"{kind.__name__}({each.name}=…)", hints.get(each.name, type(each.default))) for each in own}
+    readers = {name: _reader(option, hint) for name, (option, hint) in named.items()}
+    return readers | _COMMON, tuple(each.name for each in options if each.default is each.empty)
 
 
 def _reader(option: str, hint: Any) -> Reader:
@@ -92,25 +112,31 @@ def _reader(option: str, hint: Any) -> Reader:
         (hint,) = (each for each in get_args(hint) if each is not NoneType)
     if get_origin(hint) is Literal:
         return _choice(*get_args(hint))
-    if hint not in (int, bytes):
-        raise TypeError(f"{option}: a spec has int, bytes and Literal; write its type so, not as {hint!r}")
-    return _number if hint is int else _bytes
+    if hint not in _READERS:
+        raise TypeError(f"{option}: a spec has int, bytes, str and Literal; write its type so, not as {hint!r}")
+    return _READERS[hint]
 
 
-def from_string(spec: str | Framing) -> Framing:
+def from_string(spec: str | Framing, folder: str | None = None) -> Framing:
     """
     The framing that `spec` describes; a framing is returned as it is.
 
     A spec is a name and options, ``name:key=value:key=value``, with escapes as in `tcpapp.spec`. All framings take
     ``max`` (bytes) and ``oversize`` (``close`` or ``skip``). The `str` of a framing makes an equal one. Raises
     `InvalidFraming`, which names the option, what it takes, and a similar name.
+
+    ``module:name`` is a framing in a module, with the same options: a class such as `parser` makes, or a framing. The
+    module is imported, also from `folder` (``""``: the current directory). A name in `SPECS` comes before a module.
     """
     if isinstance(spec, Framing):
         return spec
     if not isinstance(spec, str):
         made = f"{spec.__name__}(…)" if isinstance(spec, type) and issubclass(spec, Framing) else "Lines()"
         raise InvalidFraming(f"{spec!r}: a framing is a spec such as 'line', or an object such as {made}")
+    target = _TARGET.fullmatch(spec)
     try:
+        if target is not None and target["module"] not in _FORMS:
+            return _imported(target, folder)
         name, given = split(spec)
     except (InvalidSpec, UnicodeError) as error:
         raise InvalidFraming(str(error)) from None
@@ -122,9 +148,36 @@ def from_string(spec: str | Framing) -> Framing:
         raise InvalidFraming(f"{name}: {error}") from None
 
 
+def _imported(target: re.Match[str], folder: str | None) -> Framing:
+    """The framing that is named by its module."""
+    where = f"{target['module']}:{target['path']}"
+    try:
+        given = split(f"{target['path']}{target['options'] or ''}")[1]
+        found = load(target["module"], target["path"], folder)
+        if _is_framing(found):
+            return _call(found, (), given, _options_of(found, given=False))
+        if not isinstance(found, Framing):
+            hint = "; write @parser above it" if inspect.isgeneratorfunction(found) else ""
+            raise InvalidFraming(f"takes a framing, not {found!r:.80}{hint}")
+        if given:
+            raise InvalidFraming(f"{shown(next(iter(given)))}= cannot be given: it is a framing that is made already")
+    except (InvalidSpec, InvalidTarget, InvalidFraming, TypeError) as error:
+        raise InvalidFraming(f"{where}: {error}") from error
+    return found
+
+
 def _made(name: str, given: dict[str, bytes]) -> Framing:
     kind, arguments = _FORMS[name]
-    readers, required = _options(name)
+    return _call(kind, arguments, given, _options(name))
+
+
+def _call(
+    kind: type[Framing],
+    arguments: tuple[Any, ...],
+    given: dict[str, bytes],
+    options: tuple[dict[str, Reader], tuple[str, ...]],
+) -> Framing:
+    readers, required = options
     for key in given:
         if key not in readers:
             raise InvalidFraming(

@@ -278,9 +278,9 @@ def test_a_parser_that_reads_a_message_differently_again() -> None:
     _, codec = parts_of(fickle(), None)
     assert isinstance(codec, Parsing)
     assert codec.read(b"ab") == b"ab"
-    with pytest.raises(UndecodableMessage, match="it was one message, and is 2 now"):
+    with pytest.raises(UndecodableMessage, match=r"not one message of .*:fickle, but 2"):
         codec.read(b"ab")
-    with pytest.raises(UndecodableMessage, match="it was read before, and not again: the stream ended inside"):
+    with pytest.raises(UndecodableMessage, match=r"not one message of .*: the stream ended inside"):
         codec.read(b"ab")
 
 

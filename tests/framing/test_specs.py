@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,12 +21,18 @@ from tcpapp.framing import (
     LengthPrefixed,
     Lines,
     Netstrings,
+    Parser,
     Raw,
     Slip,
     Varint,
+    exactly,
     from_string,
+    parser,
 )
+from tcpapp.framing.reader import Parse
 from tcpapp.framing.specs import add
+from tests.framing import generators
+from tests.framing.generators import record
 
 READ = [
     ("raw", Raw()),
@@ -55,9 +64,10 @@ def test_specs(spec: str, framing: Framing) -> None:
     """Each spec gives its framing, also with ``max`` and ``oversize``, and `str` of the framing is a spec of it."""
     assert from_string(spec) == framing
     assert from_string(str(framing)) == framing
-    bounded = from_string(f"{spec}:max=200:oversize=skip")
-    assert (bounded.max, bounded.oversize) == (200, "skip")
-    assert str(bounded) == f"{framing}:max=200:oversize=skip"
+    oversize = "close" if isinstance(framing, Parser) else "skip"
+    bounded = from_string(f"{spec}:max=200:oversize={oversize}")
+    assert (bounded.max, bounded.oversize) == (200, oversize)
+    assert str(bounded) == f"{framing}:max=200" + ":oversize=skip" * (oversize == "skip")
 
 
 def test_every_name_is_read() -> None:
@@ -80,7 +90,7 @@ def test_an_option_of_another_type_cannot_be_read(monkeypatch: pytest.MonkeyPatc
     """A spec for an option of another type raises TypeError, which tells the framing's author the possible types."""
     monkeypatch.setattr("tcpapp.framing.specs._FORMS", {})
     add([Odd])
-    with pytest.raises(TypeError, match=r"Odd\(odd=…\): a spec has int, bytes and Literal; write its type so"):
+    with pytest.raises(TypeError, match=r"Odd\(odd=…\): a spec has int, bytes, str and Literal; write its type so"):
         from_string("odd:odd=1.5")
 
 
@@ -166,10 +176,102 @@ def test_any_delimiter(by: bytes, most: int) -> None:
         assert from_string(str(framing)) == framing
 
 
+# Framings in a module
+
+HERE = "tests.framing.generators"
+
+MADE = Lines(max=7)
+
+
+def plain() -> Parse:
+    """Read a byte, without a decorator."""
+    return (yield exactly(1))
+
+
+@parser
+def typed(count: int = 2, mark: bytes = b"!", side="peer", *, order: Literal["big", "little"] = "big") -> Parse:  # type: ignore[no-untyped-def]  # one argument has no type
+    """Read bytes; the options have all types of a spec."""
+    return (yield exactly(count)), mark, side, order
+
+
+@parser
+def odd(size: float = 1.5) -> Parse:
+    """Read nothing; the option has a type that no spec can give."""
+    yield exactly(int(size))
+
+
+@pytest.mark.parametrize(
+    ("spec", "framing"),
+    [
+        (f"{HERE}:record", record()),
+        (f"{HERE}:record:side=client:width=2:max=30:oversize=close", record("client", width=2, max=30)),
+        (f"{__name__}:MADE", MADE),
+        (f"{__name__}:Odd.__base__:max=5", Raw(max=5)),
+        (rf"{__name__}:typed:count=3:mark=\:\r:side=\:a b:order=little", typed(3, b":\r", ":a b", order="little")),
+    ],
+)
+def test_a_framing_in_a_module(spec: str, framing: Framing) -> None:
+    """``module:name`` is a framing in a module, with options by their types, or by the types of their defaults."""
+    assert from_string(spec) == framing
+    assert from_string(str(framing)) == framing
+
+
+def test_the_spec_of_a_parser_names_its_module() -> None:
+    """`str` of a parser names its module, and the options that differ from their defaults."""
+    assert str(record("client", max=30)) == f"{HERE}:record:side=client:max=30"
+
+
+def test_a_module_in_a_folder(tmp_path: Path) -> None:
+    """A module is imported from the folder that is given, and from there only if it is given."""
+    (tmp_path / "own_framing.py").write_text(Path(generators.__file__).read_text())
+    with pytest.raises(InvalidFraming, match=r"^own_framing:record: importing 'own_framing' failed: ModuleNotFound"):
+        from_string("own_framing:record")
+    assert from_string("own_framing:record:width=2", str(tmp_path)).max == 40
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("absent.module:record", "absent.module:record: importing 'absent.module' failed: ModuleNotFoundError"),
+        (f"{HERE}:recrod", f"{HERE}:recrod: there is no 'recrod' in {HERE}; did you mean 'record'?"),
+        (
+            f"{HERE}:record:sides=client",
+            f"{HERE}:record: sides= is no option of it; it takes side, width, max, oversize",
+        ),
+        (f"{HERE}:record:width=two", f"{HERE}:record: width='two': takes a whole number, in digits"),
+        (rf"{HERE}:record:side=\xff", f"{HERE}:record: side='\\\\xff': takes text"),
+        (f"{HERE}:record:oversize=skip", f"{HERE}:record: oversize='skip': a parser takes close"),
+        (f"{HERE}:record:width", f"{HERE}:record: 'record:width': after the name come key=value options"),
+        (f"{__name__}:MADE:max=3", f"{__name__}:MADE: max= cannot be given: it is a framing that is made already"),
+        (f"{__name__}:plain", f"{__name__}:plain: takes a framing, not <function plain"),
+        (f"{__name__}:HERE", f"{__name__}:HERE: takes a framing, not '{HERE}'"),
+        (f"{__name__}:odd:size=1", f"{__name__}:odd: odd(size=…): a spec has int, bytes, str and Literal"),
+    ],
+)
+def test_mistakes_with_a_module(spec: str, why: str) -> None:
+    """A mistake in the spec of a framing in a module raises `InvalidFraming`, which begins with that module."""
+    with pytest.raises(InvalidFraming) as caught:
+        from_string(spec)
+    assert str(caught.value).startswith(why)
+
+
+def test_a_function_without_the_decorator() -> None:
+    """The error of a generator function that is no parser says what is missing."""
+    with pytest.raises(InvalidFraming, match=r"; write @parser above it$"):
+        from_string(f"{__name__}:plain")
+
+
+def test_a_name_of_tcpapp_comes_first(tmp_path: Path) -> None:
+    """The name of a framing of tcpapp is never the name of a module."""
+    (tmp_path / "line.py").write_text(Path(generators.__file__).read_text())
+    with pytest.raises(InvalidFraming, match="after the name come key=value options"):
+        from_string("line:record", str(tmp_path))
+
+
 def test_public_names() -> None:
     """Each name in ``__all__`` exists, and the package's docstring has each framing in its table."""
     for name in tcpapp.framing.__all__:
         assert hasattr(tcpapp.framing, name)
-    for framing in Framing.__subclasses__():
+    for framing in [*Framing.__subclasses__(), *Parser.__subclasses__()]:
         if framing.__module__.count(".") == 2 and framing.__name__ in tcpapp.framing.__all__:
             assert f"`{framing.__name__}`" in tcpapp.framing.__doc__

@@ -122,7 +122,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "framing",
             "line",
-            "Split the byte stream into messages by this framing: " + ", ".join(framing.SPECS),
+            "Split the byte stream into messages by this framing: " + ", ".join(framing.SPECS) + ", or module:name",
             reads=readers.framing_of,
             sets="framing",
             fixed=True,

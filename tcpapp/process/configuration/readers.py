@@ -9,6 +9,7 @@ from typing import Any
 from tcpapp import codecs, framing
 from tcpapp.apps import echo
 from tcpapp.connection.concurrency import check_concurrency, check_replies
+from tcpapp.connection.parsing import parts_of
 from tcpapp.connection.settings import Settings
 from tcpapp.errors import InvalidAddress, InvalidOption, UndecodableMessage
 from tcpapp.limits.networks import Networks
@@ -57,9 +58,9 @@ def app(texts: Sequence[str], around: Around) -> Any:
     return load_app(texts[-1], around.folder)
 
 
-def framing_of(texts: Sequence[str], _around: Around) -> framing.Framing:
-    """Return the framing that the spec describes."""
-    return framing.from_string(texts[-1])
+def framing_of(texts: Sequence[str], around: Around) -> framing.Framing:
+    """Return the framing that the spec describes, or that a target names."""
+    return framing.from_string(texts[-1], around.folder)
 
 
 def codec(texts: Sequence[str], _around: Around) -> codecs.Codec[Any] | None:
@@ -68,13 +69,18 @@ def codec(texts: Sequence[str], _around: Around) -> codecs.Codec[Any] | None:
 
 
 def heartbeat(texts: Sequence[str], around: Around) -> Any:
-    """Return the heartbeat message. Its ``\\`` escapes are the same as in a framing's spec."""
+    """
+    Return the heartbeat message. Its ``\\`` escapes are the same as in a framing's spec.
+
+    For a parser, the text is the message as it is on the wire.
+    """
     text, chosen, by = texts[-1], around.values.get("framing"), around.values.get("codec")
     if text == "none" or chosen is None:
         return None
+    reads = parts_of(chosen, by)[1]
     try:
         message = split(f"message:text={text}")[1]["text"]
-        value = message if by is None else by.decode(message)
+        value = message if reads is None else reads.decode(message)
     except (InvalidSpec, UndecodableMessage) as error:
         raise InvalidOption(f"{text!r}: {error}") from error
     return Settings(framing=chosen, codec=by, heartbeat=value).heartbeat

@@ -18,6 +18,7 @@ from tcpapp.process.configuration.app_target import load_app
 from tcpapp.process.configuration.checking import Checked, check
 from tcpapp.process.configuration.problems import Problems
 from tcpapp.process.configuration.sources import Given
+from tests.framing.generators import memcached
 
 
 def given(**values: Any) -> dict[str, Given]:
@@ -179,6 +180,15 @@ def test_two_marks_that_fit_each_other_are_right() -> None:
 def test_a_heartbeat_is_not_checked_without_a_valid_framing() -> None:
     """When the framing is invalid, only this is reported, and not the heartbeat message."""
     assert re.match("app.toml: framing: ", problem(framing="lin", heartbeat_message="ping"))
+
+
+def test_a_framing_in_a_module_and_its_heartbeat() -> None:
+    """The option `framing` takes module:name, and then a heartbeat is a message as it is on the wire."""
+    found = checked(framing="tests.framing.generators:memcached:max=50", heartbeat_message=r"version\r\n")
+    assert found.arguments["framing"] == memcached(max=50)
+    assert found.arguments["heartbeat"] == ([b"version"], None)
+    wrong = problem(framing="tests.framing.generators:memcached", heartbeat_message="version")
+    assert "heartbeat-message: 'version': not one message of tests.framing.generators:memcached: the stream" in wrong
 
 
 # The app --------------------------------------------------------------------------------------------------------------
