@@ -9,6 +9,7 @@ Every error tcpapp raises, in one tree::
     ├── InvalidState           the state of a connection cannot be dumped or loaded
     ├── UnsendableMessage      our fault: too long, holds the delimiter, not bytes. The connection stays open
     ├── UnsendableStream       our fault: the source of a ``send_stream`` has another size, or gives no bytes
+    ├── BodyDiscarded          a body is read that was discarded
     ├── UnreadableStream       the peer's fault: the connection is closed
     │   ├── MessageTooLong     a message is longer than ``max``; raised as soon as that is known
     │   ├── MalformedFrame     the bytes are no frame of this framing
@@ -42,6 +43,7 @@ from typing_extensions import override
 from tcpapp.close_reason import CloseReason, EndedBy
 
 __all__ = [
+    "BodyDiscarded",
     "Forked",
     "GiveUp",
     "InvalidAddress",
@@ -145,6 +147,14 @@ class UnsendableStream(TcpAppError):
     The source of a ``send_stream`` has fewer or more bytes than its size, or gives something else than bytes.
 
     Our side's fault. A part of it can be sent already, so the connection is cut.
+    """
+
+
+class BodyDiscarded(TcpAppError):
+    """
+    The body of a message was discarded, by `discard` or because its handler has ended, and its bytes were dropped.
+
+    Our side's fault: a body that is read after its handler has ended is kept, by ``body.keep()``.
     """
 
 

@@ -38,9 +38,11 @@ New here: a framing is a class, or a function with `parser`, in a module here, a
 
 from tcpapp.framing import specs
 from tcpapp.framing.base import DEFAULT_MAX, Framing, Oversize
+from tcpapp.framing.body import Body
 from tcpapp.framing.parsers import Parser, parser
 from tcpapp.framing.reader import NO_MESSAGE
 from tcpapp.framing.specs import from_string
+from tcpapp.framing.streams import piece, stream
 from tcpapp.framing.wants import exactly, peek, until, until_any
 
 # The framings that have a spec, in the order in which they are listed to operators.
@@ -62,6 +64,6 @@ FRAMINGS = specs.named(list(vars().values()))
 SPECS = specs.add(FRAMINGS)
 """The names that a spec can begin with."""
 
-__all__ = ["DEFAULT_MAX", "NO_MESSAGE", "SPECS", "Framing", "Oversize", "Parser", "from_string"]
-__all__ += ["exactly", "parser", "peek", "until", "until_any"]
+__all__ = ["DEFAULT_MAX", "NO_MESSAGE", "SPECS", "Body", "Framing", "Oversize", "Parser", "from_string"]
+__all__ += ["exactly", "parser", "peek", "piece", "stream", "until", "until_any"]
 __all__ += [each.__name__ for each in FRAMINGS]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Decoded", "as_bytes"]
+from tcpapp.framing.body import Body
+
+__all__ = ["Decoded", "Streamed", "as_bytes"]
 
 
 class Decoded:
@@ -23,6 +25,16 @@ class Decoded:
 
     def __len__(self) -> int:
         return len(self.message)
+
+
+class Streamed(Decoded):
+    """A message whose `body` comes after it. It waits as it is: it cannot be read again."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, message: bytes, value: Any, body: Body) -> None:
+        super().__init__(message, value)
+        self.body = body
 
 
 def as_bytes(messages: list[Any]) -> list[Any]:

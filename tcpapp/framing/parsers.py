@@ -9,8 +9,16 @@ from typing import Any, ClassVar, Literal, overload
 
 from typing_extensions import Self, override
 
-from tcpapp.errors import InvalidFraming, MalformedFrame, UnreadableStream, UnsendableMessage
+from tcpapp.errors import (
+    InvalidFraming,
+    InvalidState,
+    MalformedFrame,
+    TruncatedMessage,
+    UnreadableStream,
+    UnsendableMessage,
+)
 from tcpapp.framing.base import DEFAULT_MAX, Framing
+from tcpapp.framing.body import Body
 from tcpapp.framing.reader import MessageReader, Parse
 from tcpapp.framing.state import StateReader
 from tcpapp.spec import line_of
@@ -69,6 +77,8 @@ class Parser(Framing):
             reader.close()
         super()._start()
         self._reader = MessageReader(self._parse, self.max, whole=self._form == "whole")
+        if self._form == "bytes":
+            self._reader.new_body = _no_body
 
     @override
     def fresh(self) -> Self:
@@ -81,6 +91,10 @@ class Parser(Framing):
     def of_bytes(self) -> Self:
         """A fresh framing for a codec: each of its messages must be bytes."""
         return self._formed("bytes")
+
+    def make_bodies(self, new_body: Callable[[int | None], Body]) -> None:
+        """Make the bodies of this stream by `new_body`, which gets the size of each, or `None`."""
+        self._reader.new_body = new_body
 
     def _formed(self, form: Form) -> Self:
         state = object.__new__(type(self))
@@ -135,8 +149,44 @@ class Parser(Framing):
 
     @override
     def _fail(self, failure: UnreadableStream, messages: list[Any]) -> list[Any]:
+        stream = self._reader.stream
         self._reader.close()
+        if stream is not None:
+            stream.body.fail(failure)
+            self._reader.stream = None
         return super()._fail(failure, messages)
+
+    # The body of a message
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the stream is inside the body of a message, which was returned already."""
+        return self._reader.stream is not None
+
+    @property
+    @override
+    def held(self) -> int:
+        stream = self._reader.stream
+        return len(self._held) if stream is None else stream.held
+
+    @override
+    def finish(self) -> None:
+        """Report that the stream ended here. A body that ends with the stream is whole then."""
+        stream = self._reader.stream
+        if stream is not None and stream.ends_with_the_stream:
+            stream.close()
+            stream.body.finish()
+            self._reader.stream = None
+        elif stream is not None:
+            text = f"the stream ended inside the body of a message, of which {stream.arrived} bytes had arrived"
+            self._fail(TruncatedMessage(text, value=stream.arrived), [])
+        super().finish()
+
+    @override
+    def dump(self) -> bytes:
+        if self.in_body:
+            raise InvalidState("a stream cannot be dumped inside a body: what came of it was handed on")
+        return super().dump()
 
     @override
     def _read_state(self, state: StateReader) -> None:
@@ -277,6 +327,11 @@ def _made(function: Callable[..., Parse], *, max: int, frame: Callable[..., byte
             "_frame_options": _taken_by(frame, [each.name for each in own]),
         },
     )
+
+
+def _no_body(_: int | None) -> Body:
+    """Where there is a codec, it decodes the bytes of whole messages."""
+    raise MalformedFrame("a message with a body, where there is a codec: serve this framing without a codec")
 
 
 def _taken_by(frame: Callable[..., bytes] | None, names: list[str]) -> tuple[str, ...]:

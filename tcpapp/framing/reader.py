@@ -9,7 +9,9 @@ from typing import Any, Final
 from typing_extensions import override
 
 from tcpapp.errors import MalformedFrame
-from tcpapp.framing.decoded import Decoded
+from tcpapp.framing.body import Body
+from tcpapp.framing.decoded import Decoded, Streamed
+from tcpapp.framing.streams import BodyReader, Stream
 from tcpapp.framing.wants import Until, Want, take_exactly
 
 __all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse"]
@@ -48,9 +50,26 @@ class MessageReader:
 
     `want` is `None` between two messages. The places count from the beginning of the buffer that is read: of a chunk,
     or of the held bytes of the message. With `whole`, a message is a `Decoded`, its bytes and its value.
+
+    `stream` is the body that comes behind the last message; `None` where there is none. `new_body` makes bodies.
     """
 
-    __slots__ = ("_box", "_driver", "_empty", "_empty_at", "_send", "at", "begin", "max", "searched", "want", "whole")
+    __slots__ = (
+        "_asked",
+        "_box",
+        "_driver",
+        "_empty",
+        "_empty_at",
+        "_send",
+        "at",
+        "begin",
+        "max",
+        "new_body",
+        "searched",
+        "stream",
+        "want",
+        "whole",
+    )
 
     def __init__(self, parse: Callable[[], Parse], most: int, *, whole: bool) -> None:
         self._box: list[Any] = [None]
@@ -61,6 +80,9 @@ class MessageReader:
         self.whole = whole
         self.begin = self.at = self.searched = 0
         self._empty_at = self._empty = 0
+        self.new_body: Callable[[int | None], Body] = Body
+        self.stream: BodyReader | None = None
+        self._asked: tuple[BodyReader, int] | None = None
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -76,6 +98,8 @@ class MessageReader:
     def close(self) -> None:
         """The stream is not read on from here: let the generator end, whatever it does about that."""
         self.want = None
+        if self.stream is not None:
+            self.stream.close()
         with suppress(Exception):
             self._driver.close()
 
@@ -86,6 +110,8 @@ class MessageReader:
         Raises what the generator raises, and `UnreadableStream` for a want that cannot be met.
         """
         size, find, send = len(chunk), chunk.find, self._send
+        if self.stream is not None:
+            begin = self._read_body(self.stream, chunk, begin)
         while begin < size:
             at = begin
             last = begin + self.max
@@ -113,7 +139,19 @@ class MessageReader:
                 want = send(data)
             self._add(chunk, begin, at, messages)
             begin = at
+            if self.stream is not None:
+                begin = self._read_body(self.stream, chunk, begin)
         return -1
+
+    def _read_body(self, stream: BodyReader, chunk: bytes, begin: int) -> int:
+        """Read the body behind a message. Returns where the next message begins."""
+        end = stream.read(chunk, begin)
+        if end < 0:
+            return len(chunk)
+        if end == begin and stream.is_alone:
+            raise MalformedFrame("the parser returns a message and a body without a byte")
+        self.stream = None
+        return end
 
     def go_on(self, held: bytearray, messages: list[Any]) -> int:
         """More of the unfinished message is `held`. Returns where it ends, or -1. Raises as `read` does."""
@@ -136,11 +174,21 @@ class MessageReader:
             data = take_exactly(want, buffer, self)
         elif isinstance(want, Want):
             data = want.take(buffer, self)
+        elif isinstance(want, Stream):
+            return self._begin_body(want)
         else:
             raise MalformedFrame(f"the parser yields {want!r:.80}: takes until, until_any, exactly or peek")
         if data is not None and self.at == at:
             self._note_empty(at)
         return data
+
+    def _begin_body(self, asked: Stream) -> Body:
+        """The message ends here, and a body comes behind it."""
+        if self._asked is not None:
+            raise MalformedFrame("the parser asks for a second body: a message has one, as its last part")
+        reader = BodyReader(asked, self.new_body(asked.size), self.max)
+        self._asked = reader, self.at
+        return reader.body
 
     def _note_empty(self, at: int) -> None:
         """A want took no byte."""
@@ -158,10 +206,25 @@ class MessageReader:
 
     def _add(self, buffer: bytes | bytearray, begin: int, end: int, messages: list[Any]) -> None:
         """A message ends."""
-        if begin == end:
-            raise MalformedFrame("the parser returns a message without reading a byte of it")
         value, self._box[0] = self._box[0], None
         self.want = None
         self._empty_at = self._empty = 0
-        if value is not NO_MESSAGE:
+        if self._asked is not None:
+            message = self._with_body(self._asked, bytes(buffer[begin:end]), value, end)
+            if value is NO_MESSAGE:
+                message.body.discard()
+            else:
+                messages.append(message if self.whole else value)
+        elif begin == end:
+            raise MalformedFrame("the parser returns a message without reading a byte of it")
+        elif value is not NO_MESSAGE:
             messages.append(Decoded(bytes(buffer[begin:end]), value) if self.whole else value)
+
+    def _with_body(self, asked: tuple[BodyReader, int], message: bytes, value: Any, end: int) -> Streamed:
+        """A message ends that has a body."""
+        self._asked = None
+        self.stream, at = asked
+        if at != end:
+            raise MalformedFrame("the parser reads on behind the body: a body is the last part of its message")
+        self.stream.is_alone = not message
+        return Streamed(message, value, self.stream.body)
