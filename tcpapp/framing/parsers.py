@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints, overload
 
 from typing_extensions import Self, override
 
@@ -21,7 +21,7 @@ from tcpapp.framing.base import DEFAULT_MAX, Framing
 from tcpapp.framing.body import Body
 from tcpapp.framing.reader import MessageReader, Parse
 from tcpapp.framing.state import StateReader
-from tcpapp.spec import line_of
+from tcpapp.spec import line_of, suggest
 
 __all__ = ["Parser", "parser"]
 
@@ -49,6 +49,7 @@ class Parser(Framing):
     _function: ClassVar[Callable[..., Parse]]
     _frame: ClassVar[Callable[..., bytes] | None]
     _frame_options: ClassVar[tuple[str, ...]]
+    _choices: ClassVar[dict[str, tuple[Any, ...]]]
     __signature__: ClassVar[inspect.Signature]
 
     _encode: Callable[[Any], Any] | None
@@ -62,6 +63,7 @@ class Parser(Framing):
         own = given.arguments
         most, oversize = own.pop("max"), own.pop("oversize")
         for name, value in own.items():
+            _check_choice(name, value, self._choices.get(name, (value,)))
             setattr(self, name, value)
         self._form = "value"
         self._parse = partial(self._function, **own) if own else self._function
@@ -290,7 +292,8 @@ def parser(
     - `frame`: the function from a message to its bytes, for sending. Without it, messages that are sent are bytes.
 
     Arguments of the function are options of the framing: ``def memcached(side="server")`` makes ``memcached("client")``
-    possible. Where `frame` has an argument of the same name, it gets that option, too.
+    possible. Where `frame` has an argument of the same name, it gets that option, too. An option whose type is a
+    `Literal` takes no other value.
 
     The message must depend on its bytes alone. The bytes of an unfinished message are kept, and the function can be run
     over them again, for example in another process.
@@ -325,6 +328,7 @@ def _made(function: Callable[..., Parse], *, max: int, frame: Callable[..., byte
             "_function": staticmethod(function),
             "_frame": None if frame is None else staticmethod(frame),
             "_frame_options": _taken_by(frame, [each.name for each in own]),
+            "_choices": _choices_of(function),
         },
     )
 
@@ -340,3 +344,18 @@ def _taken_by(frame: Callable[..., bytes] | None, names: list[str]) -> tuple[str
         return ()
     parameters = inspect.signature(frame).parameters
     return tuple(name for name in names if name in parameters)
+
+
+def _choices_of(function: Callable[..., Parse]) -> dict[str, tuple[Any, ...]]:
+    """What each option takes whose type is a `Literal`; nothing for a function with types that are not to be found."""
+    try:
+        hints = get_type_hints(function)
+    except (NameError, AttributeError, TypeError):
+        return {}
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+
+
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        near = suggest(str(value), [str(each) for each in choices])
+        raise InvalidFraming(f"{name}={value!r}: takes {' or '.join(map(repr, choices))}{near}")

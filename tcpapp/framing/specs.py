@@ -45,12 +45,14 @@ def _text(key: str, value: bytes) -> str:
         raise InvalidFraming(f"{key}={_shown(value)}: takes text") from None
 
 
-def _choice(*choices: str) -> Callable[[str, bytes], str]:
-    def choose(key: str, value: bytes) -> str:
+def _choice(*choices: Any) -> Callable[[str, bytes], Any]:
+    words = {str(each): each for each in choices}
+
+    def choose(key: str, value: bytes) -> Any:
         word = value.decode("utf-8", "replace")
-        if word not in choices:
-            raise InvalidFraming(f"{key}={_shown(value)}: takes {' or '.join(choices)}{suggest(word, choices)}")
-        return word
+        if word not in words:
+            raise InvalidFraming(f"{key}={_shown(value)}: takes {' or '.join(words)}{suggest(word, words)}")
+        return words[word]
 
     return choose
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -464,6 +464,28 @@ def test_a_wrong_option() -> None:
         record(sides="client")
     with pytest.raises(InvalidFraming, match="max=0"):
         record(max=0)
+
+
+@parser
+def chosen(side: Literal["server", "client"] = "server", *, version: Literal[2, 3] = 2) -> Parse:
+    """Read a byte."""
+    return side, version, (yield exactly(1))
+
+
+@parser
+def unknown(side: Literal["server", Nowhere] = "server") -> Parse:  # type: ignore[name-defined]  # noqa: F821
+    """Read a byte."""
+    return side, (yield exactly(1))
+
+
+def test_an_option_takes_the_values_of_its_type() -> None:
+    """An option whose type is a `Literal` takes its values only. A type that is not to be found takes any."""
+    assert chosen("client", version=3).receive(b"x") == [("client", 3, b"x")]
+    with pytest.raises(InvalidFraming, match=r"^side=.sever.: takes .server. or .client.; did you mean .server."):
+        chosen(side="sever")
+    with pytest.raises(InvalidFraming, match=r"^version=4: takes 2 or 3$"):
+        chosen(version=4)
+    assert unknown("anything").receive(b"x") == [("anything", b"x")]
 
 
 def test_long_messages_are_not_skipped() -> None:

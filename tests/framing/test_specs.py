@@ -189,9 +189,16 @@ def plain() -> Parse:
 
 
 @parser
-def typed(count: int = 2, mark: bytes = b"!", side="peer", *, order: Literal["big", "little"] = "big") -> Parse:  # type: ignore[no-untyped-def]  # one argument has no type
+def typed(  # type: ignore[no-untyped-def]  # one argument has no type
+    count: int = 2,
+    mark: bytes = b"!",
+    side="peer",
+    *,
+    order: Literal["big", "little"] = "big",
+    version: Literal[2, 3] = 2,
+) -> Parse:
     """Read bytes; the options have all types of a spec."""
-    return (yield exactly(count)), mark, side, order
+    return (yield exactly(count)), mark, side, order, version
 
 
 @parser
@@ -208,6 +215,7 @@ def odd(size: float = 1.5) -> Parse:
         (f"{__name__}:MADE", MADE),
         (f"{__name__}:Odd.__base__:max=5", Raw(max=5)),
         (rf"{__name__}:typed:count=3:mark=\:\r:side=\:a b:order=little", typed(3, b":\r", ":a b", order="little")),
+        (f"{__name__}:typed:version=3", typed(version=3)),
     ],
 )
 def test_a_framing_in_a_module(spec: str, framing: Framing) -> None:
@@ -238,6 +246,7 @@ def test_a_module_in_a_folder(tmp_path: Path) -> None:
             f"{HERE}:record:sides=client",
             f"{HERE}:record: sides= is no option of it; it takes side, width, max, oversize",
         ),
+        (f"{__name__}:typed:version=4", f"{__name__}:typed: version='4': takes 2 or 3"),
         (f"{HERE}:record:width=two", f"{HERE}:record: width='two': takes a whole number, in digits"),
         (rf"{HERE}:record:side=\xff", f"{HERE}:record: side='\\\\xff': takes text"),
         (f"{HERE}:record:oversize=skip", f"{HERE}:record: oversize='skip': a parser takes close"),
