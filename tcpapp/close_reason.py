@@ -53,6 +53,8 @@ class CloseReason:
       ``undecodable-message``    us      a message that the codec cannot decode
       ``malformed-proxy-header`` us      no PROXY header where one is required, or an invalid one
       ``app-failed``             us      the app raised, or gave a reply that cannot be sent
+      ``login-failed``           us      the peer gave no valid credentials to an `authenticated` app: in all its tries,
+                                         or in time
       ``aborted``                us      ``abort()`` was called
       ``grace-over``             us      ``close(grace)`` could not flush in time
       ``drain-over``             us      the drain's deadline came first

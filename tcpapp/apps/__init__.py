@@ -11,9 +11,11 @@ name      what it does                                   form
 `chat`    a chat room                                    a class, with an object for each connection
 ========= ============================================== ==========================================
 
-``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name.
+``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name. `tcpapp.apps.middleware` has functions
+from app to app.
 
-Imports `close_reason`, `connection` and `errors`. New here: an app is a module, and an entry in `BUILT_IN`.
+Imports `close_reason`, `connection`, `errors`, `limits`, `telemetry` and `transport`. New here: an app is a module, and
+an entry in `BUILT_IN`. Middleware is a module in `middleware`, and a row in the table there.
 """
 
 from tcpapp.apps.chat import chat

@@ -63,6 +63,8 @@ class Ticks:
 
     def _leave(self, waiter: Deferred[bool]) -> None:
         self._waiting.pop(waiter, None)  # `due` and `end` have taken it out before they fire it
+        if not self._waiting:
+            self._deadlines.stop(TICK)
 
 
 class Every:

@@ -7,7 +7,8 @@ __all__ = ["TokenBucket"]
 
 class TokenBucket:
     """
-    A token bucket: allows `rate` items a second, and as many at once after a quiet second. 0 is no limit.
+    A token bucket: allows `rate` items a second, and as many at once after a quiet second, but at least one. 0 is no
+    limit.
 
     It tells how long to wait, or how many items can come now. Items that come too early are counted, and make the next
     wait longer.
@@ -17,7 +18,7 @@ class TokenBucket:
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
-        self._tokens = rate
+        self._tokens = self._most
         self._updated_at = 0.0
 
     def take(self, now: float, count: int = 1) -> float:
@@ -33,7 +34,7 @@ class TokenBucket:
         """Return how many items can come at `now`."""
         passed = max(0.0, now - self._updated_at)  # a clock that is set back gives no credit
         self._updated_at = now
-        self._tokens = min(self.rate, self._tokens + passed * self.rate)
+        self._tokens = min(self._most, self._tokens + passed * self.rate)
         return self._tokens
 
     def until_next(self, count: int = 1) -> float:
@@ -41,6 +42,14 @@ class TokenBucket:
         return max(0.0, (count - self._tokens) / self.rate)
 
     def load(self, now: float, tokens: float) -> None:
-        """Continue at `now` with the `tokens` that were `available` in another bucket, but at most `rate`."""
+        """
+        Continue at `now` with the `tokens` that were `available` in another bucket, but at most as many as after a
+        quiet second.
+        """
         self._updated_at = now
-        self._tokens = min(tokens, self.rate)
+        self._tokens = min(tokens, self._most)
+
+    @property
+    def _most(self) -> float:
+        """How many items can come after a quiet time."""
+        return max(self.rate, 1.0) if self.rate else 0.0

@@ -195,6 +195,23 @@ def test_a_cancelled_tick_comes_in_the_next_call() -> None:
     assert told == [0]
 
 
+def test_a_cancelled_tick_leaves_the_others() -> None:
+    """Of two loops that wait, one can be cancelled, and the other one goes on. Without a loop nothing is waited for."""
+    peer, log = ticking(2, peer=Peer(timeouts=QUIET))
+    other = peer.connection.spawn(wait_for_tick(peer.connection.every(1)))
+    other.cancel()
+    peer.clock.advance(2)
+    assert log == [(2, 0)]
+    peer = Peer(timeouts=QUIET)
+    peer.connection.spawn(wait_for_tick(peer.connection.every(1))).cancel()
+    assert peer.protocol.info().deadline is None
+
+
+async def wait_for_tick(every: Any) -> None:
+    """Wait for one tick."""
+    await every.tick()
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), "5", True, None])
 def test_an_invalid_interval_is_refused(seconds: Any) -> None:
     """`every` takes a finite number above 0."""

@@ -21,6 +21,7 @@ from twisted.logger import globalLogPublisher, textFileLogObserver
 
 from tcpapp import Limits, Timeouts, connect, listen
 from tcpapp.apps import echo
+from tcpapp.apps.middleware import authenticated
 from tcpapp.codecs import Json, MessagePack
 from tcpapp.codecs.peer_keys import json_guard, msgpack_guard
 from tcpapp.limits.networks import Networks
@@ -520,6 +521,41 @@ async def test_sends_that_nobody_waits_for(served: Any, logged_errors: Any) -> N
     assert 100 <= served.server.info().failed_sends <= 10 * 20
     assert sum(each.failed_sends for each in served.of(Closed)) >= 100
     assert logged_errors.take() == []
+
+
+def behind_a_login(handled: list[bytes]) -> Any:
+    """Return an app that notes its messages, behind a login. The request of the healthy client is its password."""
+    password = b"are you there?"
+
+    def app(message: bytes, connection: Any) -> bytes:
+        handled.append(message)
+        return message
+
+    def check(message: bytes, connection: Any) -> bool:
+        return message == password
+
+    return authenticated(app, check, within=8 * SOON, welcome=password, denied=b"denied")
+
+
+@pytest_twisted.ensureDeferred
+async def test_passwords_that_are_guessed(served: Any) -> None:
+    """A peer that guesses passwords has three tries. None of its messages reaches the app."""
+    handled: list[bytes] = []
+    await served.start(behind_a_login(handled))
+    stranger = await served.stranger(b"1\n2\n3\nare you there?\nhello\n")
+    await served.ended("login-failed")
+    await served.heard(stranger, b"denied\n" * 3)
+    assert set(handled) == {b"are you there?"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_login_that_never_comes(served: Any) -> None:
+    """A peer that does not log in is closed in time."""
+    handled: list[bytes] = []
+    await served.start(behind_a_login(handled))
+    await served.stranger(b"hello\n")
+    await served.ended("login-failed")
+    assert b"hello" not in handled
 
 
 @pytest_twisted.ensureDeferred

@@ -63,3 +63,13 @@ def test_a_bucket_goes_on_with_no_more_tokens_than_it_holds():
     bucket = TokenBucket(4)
     bucket.load(5.0, 100.0)
     assert bucket.available(5.0) == 4
+
+
+def test_a_rate_below_one_allows_an_item_now_and_then():
+    """With an item every ten seconds, one can come at first, and never two at once."""
+    bucket = TokenBucket(0.1)
+    assert bucket.available(1000.0) == 1
+    assert [bucket.take(1000.0) for _ in range(2)] == [10.0, 20.0]
+    assert bucket.available(2000.0) == 1
+    bucket.load(5.0, 7)
+    assert bucket.available(5.0) == 1
