@@ -37,7 +37,7 @@ class Parsing(Codec[Any]):
 
         Raises `UndecodableMessage` for any other bytes, and for a parser that reads it differently this time.
         """
-        state = self._parser.fresh()
+        state = self._parser.alone(message)
         try:
             found = state.receive(message)
             state.finish()

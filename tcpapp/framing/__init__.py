@@ -15,6 +15,11 @@ on the wire, for ``hello``            framing                                   
 0B ``hello`` 1C 0D                    `Blocks`                                     ``mllp``, ``blocks:start=…:end=…``
 C0 ``hello`` C0                       `Slip`                                       ``slip``
 06 ``hello`` 00                       `Cobs`                                       ``cobs``
+requests and responses of HTTP/1.1    `http1`                                      ``http1``, ``http1:side=client``
+commands and replies of SMTP          `smtp`                                       ``smtp``, ``smtp:side=client``
+mails behind DATA of SMTP             `smtp_data`                                  ``smtp_data``
+messages of IRC                       `irc`                                        ``irc``, ``irc:side=client``
+frames of STOMP                       `stomp`                                      ``stomp``
 what your own function reads          `Parser`, by the decorator `parser`          ``module:name``
 ===================================== ============================================ ===================================
 
@@ -56,6 +61,10 @@ from tcpapp.framing.fixed import Fixed as Fixed
 from tcpapp.framing.blocks import Blocks as Blocks
 from tcpapp.framing.slip import Slip as Slip
 from tcpapp.framing.cobs import Cobs as Cobs
+from tcpapp.framing.http1 import http1 as http1
+from tcpapp.framing.smtp import smtp as smtp, smtp_data as smtp_data
+from tcpapp.framing.irc import irc as irc
+from tcpapp.framing.stomp import stomp as stomp
 # isort: on
 
 FRAMINGS = specs.named(list(vars().values()))

@@ -246,6 +246,10 @@ class Parser(Framing):
 
     # Composed
 
+    def alone(self, message: bytes) -> Self:
+        """A fresh framing that reads `message` alone, which was a message of another stream."""
+        return self.fresh()
+
     def __iter__(self) -> Parse:
         """A generator that reads one message: ``item = yield from resp()`` reads a message inside another."""
         return self._parse()

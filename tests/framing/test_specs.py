@@ -27,7 +27,12 @@ from tcpapp.framing import (
     Varint,
     exactly,
     from_string,
+    http1,
+    irc,
     parser,
+    smtp,
+    smtp_data,
+    stomp,
 )
 from tcpapp.framing.reader import Parse
 from tcpapp.framing.specs import add
@@ -56,6 +61,14 @@ READ = [
     (r"blocks:start=\x0b:end=\x1c\r", Blocks(b"\x0b", b"\x1c\r")),
     ("slip", Slip()),
     ("cobs", Cobs()),
+    ("http1", http1()),
+    ("http1:side=client", http1(side="client")),
+    ("smtp", smtp()),
+    ("smtp:side=client", smtp(side="client")),
+    ("smtp_data", smtp_data()),
+    ("irc", irc()),
+    ("irc:side=client", irc(side="client")),
+    ("stomp", stomp()),
 ]
 
 
