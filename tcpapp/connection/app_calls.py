@@ -93,7 +93,7 @@ class AppCalls(Matching):
         except Exception:
             self._app_failed(Failure())
 
-    def _handle_one(self, message: bytes) -> int:
+    def _handle_one(self, message: Any) -> int:
         """`handle` for one message, as most chunks hold. Its reply is framed and written at once."""
         outbox = self._outbox
         self.pauses = HANDLING

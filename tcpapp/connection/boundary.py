@@ -51,6 +51,9 @@ OF_A_CONNECTION: Final[dict[Obstacle, Callable[[Stages], object]]] = {
         each._dispatcher.pauses & HANDLING or each._dispatcher.sorts_replies or not each._dispatcher.started
     ),
     Obstacle("reply-pending", "its app has not answered a message yet"): lambda each: each._dispatcher.in_flight,
+    Obstacle("body", "the body of a message has not come whole, or is not read yet"): lambda each: (
+        each._bodies is not None and len(each._bodies)
+    ),
     Obstacle("requests-pending", "requests of ours wait for their replies"): lambda each: (
         each._dispatcher.requests is not None and len(each._dispatcher.requests)
     ),
@@ -101,6 +104,8 @@ def app_obstacle(settings: Settings) -> Obstacle | None:
 
 def _framing_obstacle(connection: Stages) -> Obstacle | None:
     """What keeps its framing from being dumped: the stream has failed, or the framing cannot say what it holds."""
+    if connection._bodies is not None and connection._bodies.coming is not None:
+        return None  # that passes
     try:
         connection._framing.dump()
     except InvalidState as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
-from tcpapp.connection.outcomes import MEMORY_SHORT, Settler
+from tcpapp.connection.outcomes import BODY_CAME, MEMORY_SHORT, NOTHING, Settler
 from tcpapp.connection.read_control import MEMORY_PRESSURE, ReadControl
 from tcpapp.connection.throttle import Throttle
 from tcpapp.framing import Framing
@@ -17,7 +19,9 @@ __all__ = ["BufferedBytes"]
 
 class BufferedBytes:
     """
-    The bytes that one connection holds. `reported` is the number that the memory budget last got.
+    The bytes that one connection holds, with its `bodies` where it has them.
+
+    `reported` is the number that the memory budget last got.
 
     After `end` the budget counts none of them: the bytes of an ended connection are never noted.
     """
@@ -32,6 +36,7 @@ class BufferedBytes:
         "_read_control",
         "_settler",
         "_throttle",
+        "bodies",
         "reported",
     )
 
@@ -50,13 +55,21 @@ class BufferedBytes:
         self._settler = settler
         self._ended = False
         self.reported = 0
+        self.bodies: Any = None
 
     @property
     def held_bytes(self) -> int:
         """The bytes held now: of an unfinished message, of messages that wait or that the app has, and unsent bytes."""
         inbox = self._inbox
         coming = self._framing.held + self._throttle.size + inbox.size
+        if self.bodies is not None:
+            coming += self.bodies.held
         return coming + inbox.taken + self._dispatcher.handling_bytes + self._outbox.held
+
+    @property
+    def body_came(self) -> int:
+        """The outcome where bytes of a body have come that a reader waits for."""
+        return BODY_CAME if self.bodies is not None and self.bodies.woken else NOTHING
 
     def update(self) -> None:
         """Report the bytes to the memory budget, if their number has changed."""

@@ -196,6 +196,7 @@ class Connection:
                 return failed(protocol._lifecycle.error)
             if stage is Stage.CLOSED:
                 return protocol._inbox.receive()
+        self._discard_bodies()
         received = protocol._dispatcher.receive()
         if protocol._inbox.refusal is not None:
             protocol.settle(REFUSED)
@@ -232,6 +233,12 @@ class Connection:
         protocol._dispatcher.flush()
         protocol._outbox.write(data)
         return bound(reply, seconds, protocol._clock)
+
+    def _discard_bodies(self) -> None:
+        """Discard the bodies of messages that the app has got, and neither read nor kept."""
+        bodies = self._protocol._bodies
+        if bodies is not None:
+            bodies.discard_given()
 
     @property
     def tls(self) -> Session | None:

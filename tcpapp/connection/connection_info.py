@@ -10,7 +10,7 @@ from tcpapp.connection.inbox import INBOX_FULL
 from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.parts import Parts
 from tcpapp.connection.pause_flags import AWAITING_REPLY, PAUSED, TLS_STARTING, WRITE_BLOCKED
-from tcpapp.connection.read_control import HANDSHAKE_STEP, MEMORY_PRESSURE, MOVING_AWAY, OVER_BYTE_RATE
+from tcpapp.connection.read_control import BODY_FULL, HANDSHAKE_STEP, MEMORY_PRESSURE, MOVING_AWAY, OVER_BYTE_RATE
 from tcpapp.telemetry.statistics import ConnectionInfo, Hold, Wait
 
 __all__ = ["info_of"]
@@ -25,6 +25,7 @@ NOT_HANDED_ON: Final = (
 
 NOT_READ: Final = (
     (INBOX_FULL, "inbox-full"),
+    (BODY_FULL, "body-full"),
     (MEMORY_PRESSURE, "memory-pressure"),
     (HANDSHAKE_STEP, "handshake-turn"),
     (MOVING_AWAY, "moving"),

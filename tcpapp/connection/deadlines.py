@@ -57,7 +57,7 @@ NEVER: Final = -inf
 POLLS_AFTER_STALL = 2
 """Turns to wait after a stall. One is not enough: uvloop makes a call that is due before it reads the sockets."""
 
-PEER_WAITS = frozenset(("tls_handshake", "first_message"))
+PEER_WAITS = frozenset(("tls_handshake", "first_message", "body_timeout"))
 """The started waits that only bytes of the peer can end well."""
 
 RESOLUTION = 0.001

@@ -121,7 +121,7 @@ class Dispatcher(AppCalls):
         self._end_handling()
         return self.continue_handling()
 
-    def dispatch(self, messages: list[bytes]) -> int:
+    def dispatch(self, messages: list[Any]) -> int:
         """Messages came: hand each to its request, or to the app. Returns the outcome."""
         if self.requests is not None:
             return self._sort(messages)

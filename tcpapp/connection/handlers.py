@@ -17,8 +17,10 @@ from tcpapp.codecs import Codec
 from tcpapp.codecs.base import uncollected
 from tcpapp.codecs.structured import UNCOLLECTED
 from tcpapp.connection.asyncio_errors import explained
+from tcpapp.connection.parsing import Parsing
 from tcpapp.errors import InvalidOption, UnsendableMessage
-from tcpapp.framing.decoded import Decoded
+from tcpapp.framing.body import Body
+from tcpapp.framing.decoded import Decoded, Streamed
 
 __all__ = [
     "Batch",
@@ -126,6 +128,8 @@ class Handlers:
         self.received_all = (
             received_all if codec is None or received_all is None else _all_encoding(received_all, codec)
         )
+        if isinstance(codec, Parsing) and self.received_all is not None:
+            self.received_all = _discarding_bodies(self.received_all)
 
 
 def value_of(reply: Any) -> Any:
@@ -160,6 +164,9 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
     def decoded_received_and_encoded(message: Any, connection: Any) -> Any:
         if type(message) is Decoded:
             value = message.value
+        elif type(message) is Streamed:
+            handle = partial(decoded_received_and_encoded, Decoded(b"", message.value))
+            return _with_body(handle, message.body, connection)
         elif len(message) >= UNCOLLECTED and gc.isenabled():  # the value is short-lived: spare the collector
             return uncollected(decoded_received_and_encoded, message, connection)
         else:
@@ -173,6 +180,48 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
         return encode(reply.value if kind is Reply else reply)
 
     return decoded_received_and_encoded
+
+
+def _with_body(handle: Callable[[Any], Any], body: Body, connection: Any) -> Any:
+    """Let the app handle a message, and release its `body` when it has done so."""
+    try:
+        reply = handle(connection)
+        deferred = deferred_of(reply)
+    except BaseException:
+        body.release()
+        raise
+    if deferred is None:
+        body.release()
+        return reply
+
+    def release(result: Any) -> Any:
+        body.release()
+        return result
+
+    return deferred.addBoth(release)
+
+
+def _discarding_bodies(received_all: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a batch app handle messages, and discard their bodies when it has done so."""
+
+    def received_and_discarded(messages: list[Any], connection: Any) -> Any:
+        try:
+            replies = received_all(messages, connection)
+            deferred = deferred_of(replies)
+        except BaseException:
+            connection._discard_bodies()
+            raise
+        if deferred is None:
+            connection._discard_bodies()
+            return replies
+
+        def discard(result: Any) -> Any:
+            connection._discard_bodies()
+            return result
+
+        return deferred.addBoth(discard)
+
+    return received_and_discarded
 
 
 def handlers_of(app: Any, codec: Codec[Any] | None = None) -> Callable[[], Handlers]:

@@ -70,7 +70,7 @@ class Inbox:
         self._limits = limits
         self._read_control = reading
         self._codec = codec
-        self._messages: deque[bytes] | None = None
+        self._messages: deque[Any] | None = None
         self._waiters: deque[Deferred[Any]] | None = None
         self._lifecycle = lifecycle
         self.refusal: NotConnected | None = None
@@ -96,25 +96,25 @@ class Inbox:
         """Whether a `receive` waits for a message."""
         return bool(self._waiters)
 
-    def dump(self) -> list[bytes]:
+    def dump(self) -> list[Any]:
         """The messages that wait, in order, for `put` of another inbox. This inbox keeps them."""
         return list(self._messages or ())
 
-    def put(self, messages: Sequence[bytes]) -> int:
+    def put(self, messages: Sequence[Any]) -> int:
         """Add `messages`, and fire the waiters that get one of them. Returns the outcome."""
         if self._messages is None:
             self._messages = deque()
         self._messages.extend(messages)
         return self._added(messages)
 
-    def put_back(self, messages: Sequence[bytes]) -> int:
+    def put_back(self, messages: Sequence[Any]) -> int:
         """As `put`, but in front of the messages that came in the meantime."""
         if self._messages is None:
             self._messages = deque()
         self._messages.extendleft(reversed(messages))
         return self._added(messages)
 
-    def _added(self, added: Sequence[bytes]) -> int:
+    def _added(self, added: Sequence[Any]) -> int:
         outcome = NOTHING
         if self.refusal is not None:
             self.lost += self.drop()
@@ -128,7 +128,7 @@ class Inbox:
             self._read_control.pause(INBOX_FULL)
         return outcome
 
-    def take(self) -> bytes:
+    def take(self) -> Any:
         """Take the oldest message. There must be one."""
         assert self._messages
         message = self._messages.popleft()
@@ -141,7 +141,7 @@ class Inbox:
             self._read_control.resume(INBOX_FULL)
         return message
 
-    def drain(self) -> Iterator[bytes]:
+    def drain(self) -> Iterator[Any]:
         """Take the messages one by one until none is left."""
         while self._messages:
             yield self.take()
@@ -185,7 +185,7 @@ class Inbox:
         self._waiters.append(waiter)
         self.in_use = True
 
-    def _deliver(self, waiter: Deferred[Any], message: bytes) -> int:
+    def _deliver(self, waiter: Deferred[Any], message: Any) -> int:
         try:
             value = self._read(message)
         except UndecodableMessage as error:
@@ -201,7 +201,7 @@ class Inbox:
             waiter.callback(value)
         return NOTHING
 
-    def _read(self, message: bytes) -> Any:
+    def _read(self, message: Any) -> Any:
         """Decode `message`, which the app has from now on."""
         codec = self._codec
         if self.watched:

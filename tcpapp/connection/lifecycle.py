@@ -57,7 +57,7 @@ from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING, NO_MORE_INPUT
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.connection.waiters import Waiters
-from tcpapp.errors import NotConnected, UndecodableMessage, UnreadableStream
+from tcpapp.errors import NotConnected, UnreadableStream
 from tcpapp.framing import Framing
 from tcpapp.spec import line_of
 from tcpapp.transport.layers import tls_trouble
@@ -357,8 +357,8 @@ def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
 
 
 def cause_of_failure(error: BaseException) -> CloseReason:
-    """The cause when the app raised `error`. An undecodable message is the peer's fault, not the app's."""
-    if isinstance(error, UndecodableMessage):
+    """The cause when the app raised `error`. A message that cannot be read is the peer's fault, not the app's."""
+    if isinstance(error, UnreadableStream):
         return error.close_reason()
     text = f"the app raised {type(error).__name__}: {safe_str(error)}"
     return CloseReason(EndedBy.US, "app-failed", line_of(text), error=error)

@@ -14,7 +14,7 @@ from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import LATE_REPLY, NOTHING, UNANSWERED, Settler
 from tcpapp.connection.pending_requests import LATE, Requests, fire_reply
 from tcpapp.framing import Framing
-from tcpapp.framing.decoded import Decoded
+from tcpapp.framing.decoded import Decoded, Streamed
 
 __all__ = ["Matching"]
 
@@ -30,7 +30,7 @@ class Matching(Answers):
 
     def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
         super().__init__(settler, framing, codec, outbox)
-        self._unsorted: list[bytes] | None = None
+        self._unsorted: list[Any] | None = None
         self.requests: Requests | None = None
 
     @property
@@ -42,7 +42,7 @@ class Matching(Answers):
         """Hand `messages` to the app. The subclass says how."""
         raise NotImplementedError
 
-    def _sort(self, messages: list[bytes]) -> int:
+    def _sort(self, messages: list[Any]) -> int:
         """`dispatch` for a connection with requests. It keeps the order of the messages."""
         if self._unsorted is not None:  # a nested call: the loop of the outer call takes them
             self._unsorted += messages
@@ -78,15 +78,17 @@ class Matching(Answers):
             return message
         if codec is None:
             value: Any = message
-        elif type(message) is Decoded:
+        elif isinstance(message, Decoded):
             value = message.value
         else:
             value = codec.read(message)
         reply = requests.take(value)
         if reply is None:
-            return message if codec is None or type(message) is Decoded else Decoded(message, value)
+            return message if codec is None or isinstance(message, Decoded) else Decoded(message, value)
         if reply is LATE:
             self._settler.settle(LATE_REPLY)
+            if isinstance(message, Streamed):
+                message.body.discard()
         if before:
             others = before.copy()
             before.clear()

@@ -18,6 +18,7 @@ __all__ = [
     "APP_FAILED",
     "APP_IDLE",
     "APP_WAITS",
+    "BODY_CAME",
     "BUFFERED_CHANGED",
     "CONVERSATION_ENDED",
     "HANDED_OVER",
@@ -57,6 +58,9 @@ UNANSWERED: Final = 32
 number of dropped messages behind it."""
 UNSECURED: Final = 64
 """TLS cannot be set up in mid-conversation, or its Deferred was cancelled."""
+
+BODY_CAME: Final = 4194304
+"""Bytes of a body have come, and a reader waits for them."""
 
 # Sent bytes.
 WRITE_BLOCKED: Final = 128

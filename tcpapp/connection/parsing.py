@@ -15,6 +15,7 @@ from typing_extensions import override
 from tcpapp.codecs import Codec
 from tcpapp.errors import UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing, Parser
+from tcpapp.framing.decoded import Streamed
 
 __all__ = ["Parsing", "parts_of"]
 
@@ -31,12 +32,15 @@ class Parsing(Codec[Any]):
         self._parser = parser
 
     @override
-    def decode(self, message: bytes) -> Any:
+    def decode(self, message: Any) -> Any:
         """
         Read the bytes of one message, again if it had to wait.
 
         Raises `UndecodableMessage` for any other bytes, and for a parser that reads it differently this time.
         """
+        if isinstance(message, Streamed):
+            message.body.give()
+            return message.value
         state = self._parser.alone(message)
         try:
             found = state.receive(message)

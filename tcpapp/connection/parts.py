@@ -25,6 +25,7 @@ from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import NOTHING
 from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING, PAUSED
 from tcpapp.connection.read_control import ReadControl
+from tcpapp.connection.received_body import Bodies
 from tcpapp.connection.receiver import Receiver
 from tcpapp.connection.recording import Recorder, Recording
 from tcpapp.connection.settings import Settings
@@ -33,7 +34,7 @@ from tcpapp.connection.tasks import Tasks
 from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import InvalidOption
-from tcpapp.framing import Framing
+from tcpapp.framing import Framing, Parser
 from tcpapp.telemetry import Event, RecorderFailed
 from tcpapp.telemetry.counters import MessageCounter
 from tcpapp.telemetry.statistics import Totals
@@ -82,6 +83,7 @@ class Parts(Protocol):
     """
 
     __slots__ = (
+        "_bodies",
         "_buffered",
         "_clock",
         "_connection",
@@ -131,6 +133,7 @@ class Parts(Protocol):
         self._data: SimpleNamespace | None = None
         self._tasks: Tasks | None = None
         self._unhandled = 0
+        self._bodies: Bodies | None = None
 
     @property
     def connection(self) -> Any:
@@ -194,6 +197,15 @@ class Parts(Protocol):
         self._receiver = Receiver(
             self._framing, self._throttle, self._dispatcher, deadlines, self._buffered, counters.received
         )
+        if isinstance(self._framing, Parser):
+            self._use_bodies(self._framing)
+
+    def _use_bodies(self, framing: Parser) -> None:
+        """Let the messages of `framing` have bodies, which the connection holds."""
+        if self._bodies is None:
+            self._bodies = Bodies(self._settings, self._lifecycle, self._deadlines, self._read_control, self._buffered)
+            self._buffered.bodies = self._bodies
+        framing.make_bodies(self._bodies.make)
 
     def _own_tasks(self) -> Tasks:
         """Its tasks and ticks. Most connections have none, and no memory for them."""

@@ -217,6 +217,11 @@ class MessageProtocol(Movable):
         text = f"{unsent} bytes wait until they can be sent; at most {limit} (max_unsent) can"
         self._abort(CloseReason(EndedBy.US, "too-much-unsent", text, unsent, limit))
 
+    def _body_came(self, _: Any) -> None:
+        """Bytes of a body have come, or its end."""
+        if self._bodies is not None:  # else the connection has ended meanwhile
+            self._bodies.fire()
+
     def _stream_cut(self, cause: CloseReason) -> None:
         """A part of a stream is sent, and the rest will not come: the peer cannot find the next message."""
         self._abort(cause)
@@ -250,6 +255,8 @@ class MessageProtocol(Movable):
             self._abort(reason_of(wait, seconds))
         elif wait == "message_timeout" and self._deadlines.paused_for_memory:
             self._end_input(unread(seconds))
+        elif wait == "body_timeout":
+            self._end_input(reason_of(wait, seconds))
         elif wait == "message_timeout":
             self._end_input(with_detected(reason_of(wait, seconds), self._framing.beginning))
         elif wait == "max_age":
@@ -333,6 +340,7 @@ STEPS: dict[int, Callable[[MessageProtocol, Any], None]] = {
     outcomes.APP_IDLE: MessageProtocol._app_rests,
     outcomes.LATE_REPLY: MessageProtocol._late_reply,
     outcomes.STREAM_CUT: MessageProtocol._stream_cut,
+    outcomes.BODY_CAME: MessageProtocol._body_came,
 }
 """The step for each bit of an outcome."""
 

@@ -9,6 +9,7 @@ from tcpapp.connection.lifecycle import Lifecycle, Stage
 from tcpapp.transport.layers import bottom_of
 
 __all__ = [
+    "BODY_FULL",
     "HANDSHAKE_STEP",
     "LARGEST_METERED_READ",
     "MEMORY_PRESSURE",
@@ -24,6 +25,7 @@ MESSAGES_PENDING = 2  # messages that have come are not let in yet
 OVER_BYTE_RATE = 4  # more bytes came than the rate allows
 MEMORY_PRESSURE = 8  # all connections together hold too many bytes, and this one holds many of them
 HANDSHAKE_STEP = 16  # a step of its TLS handshake waits for its turn
+BODY_FULL = 64  # the app does not read the body of a message
 MOVING_AWAY = 32  # it is to continue in another process, which reads what comes from now on
 
 SMALLEST_READ = 1024

@@ -79,4 +79,5 @@ class Receiver(MessageCounter):
             outcome |= MESSAGES_SKIPPED
         if unfinished or throttle.pending or dispatcher.pauses or self._buffered.reported:  # else nothing is held
             self._buffered.update()
+            outcome |= self._buffered.body_came
         return outcome

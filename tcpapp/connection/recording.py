@@ -17,7 +17,7 @@ from tcpapp.connection.dispatcher import Dispatcher
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.receiver import Receiver
 from tcpapp.framing import Framing
-from tcpapp.framing.decoded import as_bytes
+from tcpapp.framing.decoded import bytes_of
 
 __all__ = ["Recorder", "Recording"]
 
@@ -69,7 +69,7 @@ class _RecordedFraming(_StandIn):
     def receive(self, chunk: bytes) -> list[bytes]:
         messages: list[bytes] = self.part.receive(chunk)
         if messages:
-            self.recording.tell("received", as_bytes(messages))
+            self.recording.tell("received", bytes_of(messages))
         return messages
 
     def frame(self, message: bytes) -> bytes:

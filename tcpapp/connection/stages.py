@@ -148,7 +148,11 @@ class Stages(Parts):
             self._abort(cause)
         if self._lifecycle.stage.is_open:
             self._dispatcher.draining()
-        self._end_input(cause)
+        if self._lifecycle.stage.is_open and self._bodies is not None and self._bodies.coming is not None:
+            self._bodies.then = partial(self._end_input, cause)  # the app finishes the message that it has
+            self._buffered.update()
+        else:
+            self._end_input(cause)
         if self._lifecycle.stage.sends:
             self._lifecycle.end_within(
                 self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain"
@@ -208,11 +212,16 @@ class Stages(Parts):
     def _fail(self, waiters: list[Deferred[Any]]) -> None:
         """Fail `waiters`, and note which tasks, and whether the conversation, know of the end by that."""
         tasks = self._tasks
-        if not waiters and tasks is None:  # as at most ends: the error is made only where it is needed
+        bodies = self._bodies
+        if (
+            not waiters and tasks is None and bodies is None
+        ):  # as at most ends: the error is made only where it is needed
             return
         waited_for = self._dispatcher.awaited
         tasks_waited_for = {} if tasks is None else tasks.awaited()
         fail_all(waiters, self._lifecycle.error)
+        if bodies is not None:
+            bodies.fire()
         if tasks is not None:
             tasks.ticks.end()
         if self._lifecycle.stage.sends:
@@ -235,6 +244,8 @@ class Stages(Parts):
             self._unhandled += self._inbox.drop()
         if self._lifecycle.stage is not Stage.CLOSED:  # else `end` needs them, to see which bytes the transport has
             self._outbox.drop()
+        if all_of_it and self._bodies is not None:
+            self._bodies.drop()
         self._framing.drop()
         self._buffered.update()
 
@@ -341,7 +352,7 @@ class Stages(Parts):
         self._dispatcher.end()
         if self._lifecycle.cause.error is not None:
             without_frames(self._lifecycle.cause.error)
-        self._starttls = self._tasks = self._data = None
+        self._starttls = self._tasks = self._data = self._bodies = None
         self._connection = ref(self._connection)
         self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS
         closed: Any = ClosedReceiver(totals)

@@ -200,7 +200,7 @@ class Throttle:
         self._read_control.limit_next_read(max(1, self._available(self._byte_rate)))
         self._read_control.resume(OVER_BYTE_RATE)
 
-    def receive(self, messages: list[bytes], skipped: int, size: int) -> int:
+    def receive(self, messages: list[Any], skipped: int, size: int) -> int:
         """
         Let in as many of these `messages`, which came in `size` bytes, as possible, and the others later.
 
@@ -300,7 +300,7 @@ class Throttle:
         """Whether more messages came than the rate allows. Skipped messages count as well."""
         return self._message_rate is not None and self._message_rate.available(self._deadlines.seconds()) < 0
 
-    def _next(self, count: int) -> list[bytes]:
+    def _next(self, count: int) -> list[Any]:
         """Take the first `count` messages that are kept, or all of them if there are fewer."""
         messages = self.pending[:count]
         del self.pending[:count]
@@ -378,7 +378,7 @@ def _first_cost(microseconds: int) -> float:
     return microseconds / 1e6 / FIRST_MESSAGES
 
 
-def size_of(messages: list[bytes]) -> int:
+def size_of(messages: list[Any]) -> int:
     return sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
 

@@ -40,14 +40,25 @@ class Body:
     they get their bytes by ``framing.receive``, and `take` returns what has come.
     """
 
-    __slots__ = ("_discarded", "_failure", "_kept", "_offset", "_pieces", "_whole", "held", "received", "size")
+    __slots__ = (
+        "_discarded",
+        "_failure",
+        "_given",
+        "_kept",
+        "_offset",
+        "_pieces",
+        "_whole",
+        "held",
+        "received",
+        "size",
+    )
 
     def __init__(self, size: int | None = None) -> None:
         self.size = size
         self.received = self.held = 0
         self._pieces: deque[bytes] = deque()
         self._offset = 0
-        self._whole = self._kept = self._discarded = False
+        self._whole = self._kept = self._discarded = self._given = False
         self._failure: UnreadableStream | None = None
 
     @classmethod
@@ -90,6 +101,11 @@ class Body:
     def is_kept(self) -> bool:
         """Whether it was kept."""
         return self._kept
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the app has its message, which it did not get as the argument of a handler."""
+        return self._given
 
     @property
     def is_discarded(self) -> bool:
@@ -165,6 +181,15 @@ class Body:
         """Let it be read after its handler has ended, for example by a task. Read it or discard it then."""
         self._kept = True
         return self
+
+    def give(self) -> None:
+        """Note that the app has the message."""
+        self._given = True
+
+    def release(self) -> None:
+        """The handler of the message has ended: discard the body, unless it was kept."""
+        if not self._kept and not self.is_over:
+            self.discard()
 
     def discard(self) -> None:
         """Drop what has come, and what will come."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from tcpapp.framing.body import Body
 
-__all__ = ["Decoded", "Streamed", "as_bytes"]
+__all__ = ["Decoded", "Streamed", "as_bytes", "bytes_of"]
 
 
 class Decoded:
@@ -42,3 +42,8 @@ def as_bytes(messages: list[Any]) -> list[Any]:
     if any(type(each) is Decoded for each in messages):
         return [each.message if type(each) is Decoded else each for each in messages]
     return messages
+
+
+def bytes_of(messages: list[Any]) -> list[bytes]:
+    """The bytes of `messages` that came, without bodies."""
+    return [each.message if isinstance(each, Decoded) else each for each in messages]

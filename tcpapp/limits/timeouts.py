@@ -50,6 +50,13 @@ class Timeouts:
         rule="message-timeout",
         overdue="a message was not whole {seconds:g} s after its first byte",
     )
+    body_timeout: float = timeout(
+        60.0,
+        "Wait this long for more bytes of a message's body, which a parser passes on as it comes",
+        why="nginx's client_body_timeout, which also counts between two reads, and not for the whole body",
+        rule="body-timeout",
+        overdue="no bytes of a body came for {seconds:g} s",
+    )
     idle: float = timeout(
         600.0,
         "Close a server's connection after this long without data in either direction",

@@ -105,6 +105,7 @@ class Hold:
     ``message-rate``     More messages came than ``message_rate`` allows.
     ``byte-rate``        More bytes came than ``byte_rate`` allows.
     ``inbox-full``       More than ``inbox_high`` bytes of messages wait for the app.
+    ``body-full``        More than ``inbox_high`` bytes of the body of a message wait for the app.
     ``memory-pressure``  All connections together hold nearly ``max_buffered`` bytes, and this one holds many of them.
     ``tls-handshake``    TLS is being set up. Seconds in which nothing was read do not count.
     ``handshake-turn``   A step of the handshake waits for its turn.
@@ -112,8 +113,9 @@ class Hold:
     ``flush``            The connection is closing, and the peer has not taken all bytes yet.
     ==================== ==============================================================================================
 
-    For ``inbox-full``, ``memory-pressure``, ``handshake-turn`` and ``moving``, and for a ``turn`` of messages that came
-    in one chunk, the seconds count from the moment when reading stopped. Without a clock all seconds are 0.0.
+    For ``inbox-full``, ``body-full``, ``memory-pressure``, ``handshake-turn`` and ``moving``, and for a ``turn`` of
+    messages that came in one chunk, the seconds count from the moment when reading stopped. Without a clock all seconds
+    are 0.0.
     """
 
     reason: str

@@ -24,6 +24,7 @@ from tcpapp.apps import echo
 from tcpapp.apps.middleware import authenticated
 from tcpapp.codecs import Json, MessagePack
 from tcpapp.codecs.peer_keys import json_guard, msgpack_guard
+from tcpapp.framing import parser, stream, until
 from tcpapp.limits.networks import Networks
 from tcpapp.proxy_protocol import Command, Family, Header
 from tcpapp.telemetry import Closed, LateReply, RateLimitedLog, Refused
@@ -62,6 +63,32 @@ async def test_message_that_stops_under_a_rate(served: Any) -> None:
     )
     await served.stranger(struct.pack(">I", 500_000) + b"x" * 120_000)
     await served.ended("message-timeout")
+
+
+@parser(frame=lambda message: message + b"\n")
+def lines_and_bodies() -> Any:
+    """Read a line. The line ``body`` has a body of a million bytes."""
+    line = yield until(b"\n")
+    return (line, (yield stream(1_000_000))) if line == b"body" else line
+
+
+async def read_bodies(message: Any, connection: Any) -> bytes:
+    """Reply with the message, or with the length of its body."""
+    if isinstance(message, bytes):
+        return message
+    length = 0
+    async for piece in message[1]:
+        length += len(piece)
+    return b"%d" % length
+
+
+@pytest_twisted.ensureDeferred
+async def test_body_that_stops(served: Any) -> None:
+    """A peer that stops in the middle of a body is ended by `body-timeout`, and nothing of the body is held then."""
+    await served.start(read_bodies, framing=lines_and_bodies(), then=Timeouts(body_timeout=4 * SOON))
+    await served.stranger(b"body\n" + b"x" * 1000)
+    await served.ended("body-timeout")
+    assert served.server.info().buffered == 0
 
 
 @pytest_twisted.ensureDeferred
