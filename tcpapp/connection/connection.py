@@ -280,7 +280,8 @@ class Connection:
 
         At the end, a task that waits for a message, a reply or a tick learns of it by that. All other tasks are
         cancelled. Then the connection waits for all tasks, for at most ``timeouts.grace`` seconds, before the app's
-        ``closed`` is called and `when_closed` fires. No deadline counts what a task does.
+        ``closed`` is called and `when_closed` fires. So a task that awaits ``close()`` is cancelled there. No deadline
+        counts what a task does.
 
         Raises `NotConnected` where messages cannot be sent, `TooManyTasks` where ``max_tasks`` tasks run, and
         `InvalidOption` for an object that is no coroutine. A refused coroutine is closed.

@@ -47,6 +47,7 @@ def info_of(parts: Parts) -> ConnectionInfo:
         unread=0 if stage is Stage.UNOPENED else len(parts._inbox),
         pending=len(parts._throttle.pending) if connected else 0,
         in_flight=parts._dispatcher.in_flight if connected else 0,
+        tasks=0 if parts._tasks is None else len(parts._tasks),
         unsent=parts._outbox.unsent if connected else 0,
         buffered=parts._buffered.held_bytes if connected else 0,
         holds=_holds(parts, stage) if connected else (),

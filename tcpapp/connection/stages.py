@@ -323,6 +323,7 @@ class Stages(Parts):
             deadlines.stop(wait)
         if self._clock is not None:
             deadlines.start(TASKS, self._settings.timeouts.grace)
+        self._dispatcher.cancel_handler()  # it does not wait for the tasks
         tasks.end(when_ended)
         if self._clock is None:
             self._leave_tasks(tasks)

@@ -124,7 +124,10 @@ class Hold:
 
 @dataclass(frozen=True)
 class Wait:
-    """A wait that ends in `seconds`. `name` is its name in `Timeouts`, the name of a rate, or ``ending``."""
+    """
+    A wait that ends in `seconds`. `name` is its name in `Timeouts`, the name of a rate, or one of these: ``ending`` for
+    the end of the connection, ``tasks`` for the end of its tasks, ``every`` for the next tick.
+    """
 
     name: str
     seconds: float
@@ -142,6 +145,7 @@ class ConnectionInfo:
     - `pending`: how many received messages wait for a turn or for a rate.
     - `in_flight`: how many messages the app has, and has yet to answer. With ``replies="in-order"`` an answered message
       counts until its reply is sent.
+    - `tasks`: how many tasks of the connection run (``spawn``), also while its end waits for them.
     - `unsent`: how many bytes wait until the transport takes more.
     - `buffered`: how many bytes the connection holds, as `max_buffered` counts them.
     - `holds`: what holds the connection back. It is empty while an app that fetches messages does not fetch one: see
@@ -158,6 +162,7 @@ class ConnectionInfo:
     unread: int = 0
     pending: int = 0
     in_flight: int = 0
+    tasks: int = 0
     unsent: int = 0
     buffered: int = 0
     holds: tuple[Hold, ...] = ()

@@ -18,7 +18,7 @@ from tcpapp.connection.app import batch, conversation
 from tcpapp.connection.connection import State
 from tcpapp.connection.pause_flags import PAUSED
 from tcpapp.connection.protocol import protocol_of
-from tcpapp.errors import NotConnected, TimedOut, UndecodableMessage, UnsendableMessage
+from tcpapp.errors import NotConnected, TimedOut, TooManyTasks, UndecodableMessage, UnsendableMessage
 from tcpapp.limits import Policies
 from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
 from tests.peers import AbruptTransport, NotedTransport, TurnClock
@@ -38,6 +38,8 @@ TIMES = Timeouts(
 )
 
 IN_APP = ["reply", "reply", "reply", "none", "later", "send", "big", "slow", "slow", "receive", "request", "pause"]
+TASKS = ["ticks", "receives", "fails", "cleans_up", "cuts"]
+MOST_TASKS = 3
 ENDS = ["close", "close now", "drain", "abort", "fail"]
 
 
@@ -79,6 +81,8 @@ class Run:
         self.talks: list[str] = []
         self.outcomes: list[list[Any]] = []
         self.handed_out: list[Deferred[Any]] = []
+        self.work: list[Deferred[None]] = []
+        self.tasks = 0
 
     # Awaited Deferreds.
 
@@ -143,6 +147,60 @@ class Run:
             {"receive": self.receive, "request": self.request, "pause": connection.pause}[what]()
         return {"none": None, "big": self.reply("x" * 60)}.get(what, reply)
 
+    # Tasks.
+
+    def spawn(self, kind: str, background: bool) -> None:
+        task = getattr(self, "task_that_" + kind)
+        try:
+            self.wait(self.connection.spawn(self.counted(task), background=background))
+        except (NotConnected, TooManyTasks):
+            assert self.connection.state in (State.CLOSING, State.CLOSED) or self.tasks == MOST_TASKS
+
+    async def counted(self, task: Callable[[], Any]) -> None:
+        self.tasks += 1
+        try:
+            await task()
+        finally:
+            self.tasks -= 1
+
+    async def some_work(self) -> None:
+        self.work.append(Deferred())
+        await self.work[-1]
+
+    async def task_that_ticks(self) -> None:
+        count = 0
+        async for _ in self.connection.every(0.7):
+            count += 1
+            await self.connection.send(self.reply("t"))
+            if count == 3:
+                break
+
+    async def task_that_receives(self) -> None:
+        self.take(await self.connection.receive())
+
+    async def task_that_fails(self) -> None:
+        await self.some_work()
+        raise Broken
+
+    async def task_that_cleans_up(self) -> None:
+        try:
+            await self.some_work()
+        finally:
+            await self.some_work()
+
+    async def task_that_cuts(self) -> None:
+        await self.some_work()
+        self.connection.abort()
+        await self.some_work()
+
+    def do_all_work(self) -> None:
+        while waiting := [each for each in self.work if not each.called]:
+            waiting[0].callback(None)
+
+    def closed(self, reason: Any) -> None:
+        assert self.tasks == 0, "the app was told of the end before its tasks had ended"
+        self.reasons.append(reason)
+
     def reply(self, what: str) -> Any:
         """Return a message to the peer, with the number of the app's messages so far."""
         self.said += 1
@@ -169,7 +227,7 @@ def function(machine: Chaos) -> Any:
             return run.do(run.take(message))
 
         def closed(self, connection: Any, reason: Any) -> None:
-            machine.run_of(connection).reasons.append(reason)
+            machine.run_of(connection).closed(reason)
 
     return App()
 
@@ -183,7 +241,7 @@ def coroutines(machine: Chaos) -> Any:
             return await done if isinstance(done, Deferred) else done
 
         def closed(self, connection: Any, reason: Any) -> None:
-            machine.run_of(connection).reasons.append(reason)
+            machine.run_of(connection).closed(reason)
 
     return App()
 
@@ -274,6 +332,7 @@ class Chaos:
                 inbox_high=500,
                 inbox_low=100,
                 max_requests=5,
+                max_tasks=MOST_TASKS,
                 work_per_turn=budget,
                 messages_per_turn=per_turn,
                 max_buffered=buffered,
@@ -373,6 +432,14 @@ class Chaos:
             else:
                 each.callback(run.reply("r") if reply == "reply" else None)
 
+    def do_spawn(self, which: int, kind: str, background: bool) -> None:
+        self.runs[which].spawn(kind, background)
+
+    def do_work(self, which: int, place: int) -> None:
+        waiting = [each for each in self.runs[which].work if not each.called]
+        if waiting:
+            waiting[place % len(waiting)].callback(None)
+
     def do_hold(self, which: int, what: str) -> None:
         getattr(self.runs[which].connection, what)()
 
@@ -446,6 +513,7 @@ class Chaos:
             for each in run.pending:
                 if not each.called:
                     each.callback(None)
+            run.do_all_work()
         self.check_nothing_is_left()
         self.check_messages()
         self.check_bytes()
@@ -459,6 +527,7 @@ class Chaos:
             for which, run in enumerate(self.runs):
                 while any(not each.called for each in run.pending):
                     self.do_answer(which, "reply")
+                run.do_all_work()
                 run.connection.resume()
             paused = any(
                 protocol_of(each.connection)._dispatcher.pauses & PAUSED for each in self.runs
@@ -480,7 +549,8 @@ class Chaos:
         for run in self.runs:
             assert [len(each) for each in run.outcomes] == [1] * len(run.outcomes)
             for [each] in run.outcomes:
-                assert not isinstance(each, Exception) or isinstance(each, EXPECTED)
+                assert not isinstance(each, Exception) or isinstance(each, (*EXPECTED, Broken))
+            assert run.tasks == 0
             assert run.talks in ([], ["began", "ended"])
         assert self.clock.getDelayedCalls() == []
         assert (self.factory.info().buffered, dict(self.factory.settings.memory_budget._held)) == (0, {})
@@ -536,6 +606,8 @@ STEPS = {
     "cancel": (st.integers(0, 20),),
     "answer": (choose(["reply", "reply", "reply", "none", "fail", "cancel"]), st.integers(0, 9)),
     "hold": (choose(["pause", "resume", "resume"]),),
+    "spawn": (choose(TASKS), st.booleans()),
+    "work": (st.integers(0, 9),),
     "end": (choose(["close", "close now", "drain", "abort"]),),
     "take": (st.one_of(st.none(), st.integers(1, 200)),),
     "stall": (),

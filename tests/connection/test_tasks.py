@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 from weakref import ref
@@ -15,6 +16,7 @@ from tcpapp.connection.tasks import MOMENT, Tasks, awaited_by
 from tcpapp.errors import InvalidOption, NotConnected, TooManyTasks
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import AppFailed, Closed, TasksLeft
+from tcpapp.telemetry.statistics import Wait
 from tests.peers import AbruptTransport, NotedTransport, Peer, outcome, result_of
 
 QUIET = Timeouts(first_message=0, idle=0)
@@ -408,6 +410,75 @@ def test_a_task_that_cancels_another_at_the_end_ends_both() -> None:
     peer.connection.spawn(parent())
     peer.leaves()
     assert log == [CancelledError, CancelledError, "closed"]
+
+
+def test_a_pending_reply_is_cancelled_before_the_tasks_have_ended() -> None:
+    """At the end, a pending reply does not wait for a task that cleans up: both are cancelled at once."""
+    log: list[Any] = []
+
+    async def app(message: bytes, connection: Any) -> None:
+        connection.spawn(cleans_up())
+        await waits(Deferred(), log)
+
+    async def cleans_up() -> None:
+        try:
+            await Deferred()
+        finally:
+            log.append("cleans up")
+            await Deferred()
+
+    peer = Peer(app)
+    peer.says(b"a\n")
+    peer.leaves()
+    assert log == [CancelledError, "cleans up"]
+    peer.clock.advance(5)
+    assert peer.clock.getDelayedCalls() == []
+
+
+def test_a_task_that_awaits_the_end_of_its_connection_is_cancelled_there() -> None:
+    """A task can close its connection. If it awaits the end, which waits for it, it is cancelled, and none hangs."""
+    log: list[Any] = []
+    peer = Peer(Closing(log))
+
+    async def closes() -> None:
+        await waits(peer.connection.close(), log)
+
+    peer.connection.spawn(closes())
+    peer.leaves()
+    assert (log, peer.told(AppFailed), peer.clock.getDelayedCalls()) == ([CancelledError, "closed"], [], [])
+
+
+def test_asyncio_in_a_task_of_twisted_is_explained() -> None:
+    """A task that awaits asyncio without `tcpapp.aio` fails with an error that says what to do."""
+    peer = Peer()
+
+    async def sleeps() -> None:
+        await asyncio.sleep(1)
+
+    peer.connection.spawn(sleeps())
+    peer.leaves()
+    assert "asyncio has no loop here: start with --reactor=asyncio" in str(peer.reason)
+
+
+def test_the_number_of_tasks_is_told() -> None:
+    """`info()` of the protocol says how many tasks run, also while the connection waits for their end."""
+    peer, clean = Peer(), Deferred[None]()
+
+    async def cleans_up() -> None:
+        try:
+            await Deferred()
+        finally:
+            await clean
+
+    assert peer.protocol.info().tasks == 0
+    peer.connection.spawn(cleans_up())
+    peer.connection.spawn(waits(Deferred(), []))
+    assert peer.protocol.info().tasks == 2
+    peer.leaves()
+    info = peer.protocol.info()
+    assert (info.tasks, info.state, info.deadline) == (1, "closed", Wait("tasks", 5.0))
+    clean.callback(None)
+    assert (peer.protocol.info().tasks, peer.protocol.info().deadline) == (0, None)
 
 
 def test_a_connection_without_tasks_has_no_memory_for_them() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 from typing_extensions import assert_type
 
@@ -45,6 +47,18 @@ def changes(server: Listening) -> None:
     server.change(max_connections=50, idle=0.5, over_max_connections="wait")
 
 
+async def counts(start: int) -> int:
+    return start + 1
+
+
+async def runs_beside(connection: Connection) -> None:
+    assert_type(await connection.spawn(counts(1)), int)
+    assert_type(connection.data, SimpleNamespace)
+    async for skipped in connection.every(0.5, now=True):
+        assert_type(skipped, int)
+    connection.data.user = "ann"
+
+
 def waits(blocking: BlockingClient[Question, Answer]) -> None:
     with blocking as entered:
         assert_type(entered.request(Question("how?")), Answer)
@@ -59,3 +73,6 @@ async def is_wrong() -> None:
     await pool.request(Answer("so"))  # wrong
     Client("tcp:localhost:7007", framnig="line")  # wrong
     Client(7007)  # wrong
+    connection = await client.when_connected()
+    connection.spawn(counts)  # wrong
+    connection.every("5")  # wrong
