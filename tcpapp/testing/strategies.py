@@ -95,7 +95,7 @@ Event = Deliver | HalfClose | Leave | Reset | Abort | Stall | Read | Advance
 # Strategies ----------------------------------------------------------------------------------------------------------
 
 
-def sendable(framing: Framing, message: bytes) -> bool:
+def sendable(framing: Framing, message: Any) -> bool:
     """Return whether `framing` can send `message`."""
     try:
         framing.frame(message)
@@ -124,7 +124,7 @@ def messages(framing: Framing, longest: int = LONGEST) -> st.SearchStrategy[byte
 
 
 @st.composite
-def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[bytes] | None = None) -> bytes:
+def streams(draw: st.DrawFn, framing: Framing, one: st.SearchStrategy[Any] | None = None) -> bytes:
     """
     Draw any bytes of a peer: whole frames, beginnings of frames, and bytes that are no frame.
 

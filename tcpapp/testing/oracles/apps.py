@@ -12,9 +12,10 @@ from hypothesis.errors import Flaky
 from tcpapp import codecs
 from tcpapp import framing as framings
 from tcpapp.codecs import Codec
-from tcpapp.framing import Framing
+from tcpapp.framing import Framing, Parser
 from tcpapp.testing import strategies
 from tcpapp.testing.leaks import Leaks
+from tcpapp.testing.oracles.parsers import framed_by
 from tcpapp.testing.oracles.streams import broken, in_pieces, without_frames
 from tcpapp.testing.oracles.visits import HANDLED, Visit
 from tcpapp.testing.strategies import Abort, Advance, Deliver, Event, HalfClose, Leave, Reset, Stall
@@ -47,6 +48,7 @@ def check_app(
     codec: Codec[Any] | str | None = None,
     messages: Iterable[Any] | st.SearchStrategy[Any] | None = None,
     *,
+    frame: Callable[[Any], bytes] | None = None,
     within: float = 0.0,
     examples: int | None = None,
     **options: Any,
@@ -65,8 +67,9 @@ def check_app(
 
     The other arguments:
 
-    - `messages`: the messages of an honest peer, as a collection or a strategy. With a `codec` they are values. `None`:
-      some messages that suit any app.
+    - `messages`: the messages of an honest peer, as a collection or a strategy. With a `codec` or a parser they are
+      values. `None`: some messages that suit any app.
+    - `frame`: for a parser, the function from a message to its bytes, as the peer sends it; `None`: the parser's own.
     - `examples`: how many connections are drawn (`None`: the number of Hypothesis's profile), after some hundreds that
       are the same in every run.
     - `options`: the options of `tcpapp.MessageServerFactory`.
@@ -77,29 +80,30 @@ def check_app(
     """
     __tracebackhide__ = True
     try:
-        _check(app, framing, codec, messages, within, examples, options)
+        _check(app, framings.from_string(framing), frame, codec, messages, within, examples, options)
     except AssertionError as error:
         raise without_frames(error)  # noqa: B904  # it is the same error
 
 
 def _check(
     app: Any,
-    framing: Framing | str,
+    framing: Framing,
+    frame: Callable[[Any], bytes] | None,
     codec: Codec[Any] | str | None,
     messages: Iterable[Any] | st.SearchStrategy[Any] | None,
     within: float,
     examples: int | None,
     options: dict[str, Any],
 ) -> None:
-    framing = framings.from_string(framing)
     options = {**options, "codec": codecs.from_string(codec)}
-    wire = _on_the_wire(framing, options["codec"], messages)
+    peer = framed_by(framing, frame)
+    wire = _on_the_wire(peer, options["codec"], messages)
     one = wire if isinstance(wire, st.SearchStrategy) else st.sampled_from(wire)
     log = Leaks(sockets=False)
     try:
-        for events in _short(framing, wire):
+        for events in _short(peer, wire):
             Visit(app, framing, options, within).go(events)
-        _drawn(lambda: Visit(app, framing, options, within), strategies.streams(framing, one), examples)
+        _drawn(lambda: Visit(app, framing, options, within), strategies.streams(peer, one), examples)
         for failure in log.take():  # it is logged only now, when all garbage was collected
             raise broken(app, HANDLED, found=failure.getTraceback())
     finally:
@@ -108,11 +112,13 @@ def _check(
 
 def _on_the_wire(
     framing: Framing, codec: Codec[Any] | None, messages: Iterable[Any] | st.SearchStrategy[Any] | None
-) -> list[bytes] | st.SearchStrategy[bytes]:
-    """Return the messages as bytes, encoded by the codec if there is one."""
+) -> list[Any] | st.SearchStrategy[Any]:
+    """Return the messages as bytes, encoded by the codec if there is one; or as values, for a parser."""
 
-    def encoded(value: Any) -> bytes:
-        return bytes(value) if codec is None else codec.encode(value)
+    def encoded(value: Any) -> Any:
+        if codec is None:
+            return value if isinstance(framing, Parser) else bytes(value)
+        return codec.encode(value)
 
     if isinstance(messages, st.SearchStrategy):
         return messages.map(encoded)
@@ -122,7 +128,7 @@ def _on_the_wire(
     return found or strategies.messages(framing)
 
 
-def _short(framing: Framing, wire: list[bytes] | st.SearchStrategy[bytes]) -> Iterator[list[Event]]:
+def _short(framing: Framing, wire: list[Any] | st.SearchStrategy[Any]) -> Iterator[list[Event]]:
     """Yield schedules of a short stream of messages that is ended after each byte, in every way; the shortest first."""
     frames = [] if isinstance(wire, st.SearchStrategy) else [framing.frame(each) for each in wire]
     stream = b"".join(frames)[:SHORT]

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, UnsendableMessage
-from tcpapp.framing import Fixed, Framing, LengthPrefixed, Raw
+from tcpapp.framing import Fixed, Framing, LengthPrefixed, Parser, Raw
 from tcpapp.testing import strategies
 from tcpapp.testing.oracles.costs import check_memory, check_time
+from tcpapp.testing.oracles.parsers import different, framed_by, size_of
 from tcpapp.testing.oracles.states import check_states
 from tcpapp.testing.oracles.streams import (
     Outcome,
@@ -47,8 +48,9 @@ NOT_BYTES = ("text", 5, None, bytearray(b"hello"), memoryview(b"hello"), [b"x"])
 
 def check_framing(
     make: Callable[[], Framing],
-    messages: Iterable[bytes] | st.SearchStrategy[bytes] | None = None,
+    messages: Iterable[Any] | st.SearchStrategy[Any] | None = None,
     *,
+    frame: Callable[[Any], bytes] | None = None,
     examples: int | None = None,
     costs: bool = True,
     states: bool = True,
@@ -72,6 +74,9 @@ def check_framing(
     - `messages`: the messages to send, as a collection or a strategy; `None`: some messages that this framing can send.
       If they are given, no others are sent. Then the limit is tested with a ``max`` as long as the longest message, and
       one byte less. Time is tested with many messages instead of a long one.
+      The messages of a parser must be given: they can be any values.
+    - `frame`: for a parser, the function from a message to its bytes, as the peer sends it; `None`: the parser's own.
+      ``check_framing(memcached, requests, frame=memcached("client").frame)`` checks a server's side.
     - `examples`: how many streams are drawn; `None`: the number of Hypothesis's loaded profile.
     - `states`: whether states are checked; `False` for a framing whose connections never move to another process.
     - `costs`: whether memory and time are checked.
@@ -81,14 +86,15 @@ def check_framing(
     """
     __tracebackhide__ = True
     try:
-        _check(make, messages, examples, costs, states)
+        _check(make, messages, frame, examples, costs, states)
     except AssertionError as error:
         raise without_frames(error)  # noqa: B904  # it is the same error
 
 
 def _check(
     make: Callable[[], Framing],
-    messages: Iterable[bytes] | st.SearchStrategy[bytes] | None,
+    messages: Iterable[Any] | st.SearchStrategy[Any] | None,
+    frame: Callable[[Any], bytes] | None,
     examples: int | None,
     costs: bool,
     states: bool,
@@ -96,9 +102,12 @@ def _check(
     framing = make()
     if not isinstance(framing, Framing):
         raise broken(framing, "make() returns a Framing")
-    own: list[bytes] | None = None
+    if isinstance(framing, Parser) and messages is None:
+        raise TypeError(f"messages=None: takes some messages of {framing!r}, because those of a parser are any values")
+    framing = framed_by(framing, frame)
+    own: list[Any] | None = None
     if isinstance(messages, st.SearchStrategy):
-        own, one = _drawn(messages), messages
+        own, one = _drawn(framing, messages), messages
     elif messages is None:
         one = strategies.messages(framing)
     else:
@@ -123,37 +132,37 @@ def _check(
         check_time(framing, None if own is None else samples)
 
 
-def _drawn(messages: st.SearchStrategy[bytes]) -> list[bytes]:
+def _drawn(framing: Framing, messages: st.SearchStrategy[Any]) -> list[Any]:
     """Return some messages of a strategy, the same in every run: the shortest of the drawn ones."""
-    found: dict[bytes, None] = {}
+    found: list[Any] = []
 
     @settings(**OPTIONS, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # as above
     @given(messages)
-    def draw(message: bytes) -> None:
-        found[message] = None
+    def draw(message: Any) -> None:
+        found.append(message)
 
     draw()
-    return sorted(found, key=lambda each: (len(each), each))[:SOME]
+    return different(framing, found)[:SOME]
 
 
-def _samples(framing: Framing, given_messages: list[bytes] | None) -> list[bytes]:
+def _samples(framing: Framing, given_messages: list[Any] | None) -> list[Any]:
     """Return the messages that are tested one by one, the shortest first. Raises `AssertionError` if there are none."""
     size = framing.size if isinstance(framing, Fixed) else 0
     kept = framing.offset + framing.width - framing.strip if isinstance(framing, LengthPrefixed) else 0
     some = [b"", b"x", b"\0\0", b"hi\0", b"aba", b"hello", b"\xc0\xdb!", b"z" * size, b"h" * max(0, kept)]
     wanted = some if given_messages is None else given_messages
-    found = sorted({each for each in wanted if strategies.sendable(framing, each)}, key=lambda each: (len(each), each))
-    if not found or (given_messages is not None and len(found) < len(set(given_messages))):
-        refused = [each for each in wanted if each not in found]
+    found = different(framing, wanted)
+    refused = [each for each in wanted if each not in found]
+    if not found or (given_messages is not None and refused):
         raise broken(framing, "frame() accepts each of these messages (messages=…)", not_sent=refused)
     return found
 
 
-def _stream(framing: Framing, messages: list[bytes]) -> bytes:
+def _stream(framing: Framing, messages: list[Any]) -> bytes:
     return b"".join([framing.frame(each) for each in messages])
 
 
-def _expected(framing: Framing, messages: list[bytes]) -> Outcome:
+def _expected(framing: Framing, messages: list[Any]) -> Outcome:
     arrived = [received_as(framing, each) for each in messages]
     return Outcome((b"".join(arrived),) if isinstance(framing, Raw) else tuple(arrived), None, 0)
 
@@ -161,14 +170,14 @@ def _expected(framing: Framing, messages: list[bytes]) -> Outcome:
 # Sending
 
 
-def _check_sending(framing: Framing, samples: list[bytes]) -> None:
+def _check_sending(framing: Framing, samples: list[Any]) -> None:
     for count in range(len(samples) + 1):
         some = samples[:count]
         one_by_one, together = _stream(framing, some), framing.frame_all(some)
         if one_by_one != together:
             promise = "frame_all() returns the joined results of frame() for each message"
             raise broken(framing, promise, messages=some, frame=one_by_one, frame_all=together)
-    for message in NOT_BYTES:
+    for message in () if isinstance(framing, Parser) else NOT_BYTES:
         _refuses(framing, message, "frame() and frame_all() raise UnsendableMessage for a message that is not bytes")
 
 
@@ -187,7 +196,7 @@ def _refuses(framing: Framing, message: Any, promise: str) -> None:
 # Receiving
 
 
-def _check_splits(framing: Framing, samples: list[bytes]) -> None:
+def _check_splits(framing: Framing, samples: list[Any]) -> None:
     for messages in (*([each] for each in samples), *([each, each] for each in samples), samples):
         stream = _stream(framing, messages)
         expected = _expected(framing, messages)
@@ -206,7 +215,7 @@ def _same(framing: Framing, stream: bytes, chunks: list[bytes], expected: Outcom
         raise broken(framing, promise, **facts, stream=stream, chunks=chunks, expected=expected, got=got)
 
 
-def _check_fresh(framing: Framing, samples: list[bytes]) -> None:
+def _check_fresh(framing: Framing, samples: list[Any]) -> None:
     stream = _stream(framing, samples)
     used = framing.fresh()
     used.receive(stream[:-1])
@@ -215,7 +224,7 @@ def _check_fresh(framing: Framing, samples: list[bytes]) -> None:
         raise broken(framing, "fresh() returns a framing that shares no state with this one", stream=stream, got=got)
 
 
-def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
+def _check_prefixes(framing: Framing, samples: list[Any]) -> None:
     """Check a stream that ends after each of its bytes, or at many `places` of a long stream."""
     if isinstance(framing, Raw):
         return
@@ -239,7 +248,7 @@ def _check_prefixes(framing: Framing, samples: list[bytes]) -> None:
                 raise broken(framing, promise, **facts)
 
 
-def _lost(framing: Framing, rest: bytes, message: bytes) -> bool:
+def _lost(framing: Framing, rest: bytes, message: Any) -> bool:
     """Return whether `rest` alone does not give `message`: a part came before it (a frame can begin with a mark)."""
     return read(framing, [rest]).messages != (message,)
 
@@ -254,17 +263,18 @@ def _check_limit(framing: Framing) -> None:
     _check_over(bounded, wide, over, _check_full(bounded, wide, full))
 
 
-def _check_limit_by(framing: Framing, own: list[bytes]) -> None:
+def _check_limit_by(framing: Framing, own: list[Any]) -> None:
     """Test the limit with the longest of these messages: with a ``max`` of its length, and with one byte less."""
     longest = own[-1]
+    size = size_of(framing, longest)
     wide = like(framing, oversize="close")
     with suppress(InvalidFraming):  # no message is as short
-        _check_full(like(framing, max=len(longest)), wide, longest)
-        shorter = [each for each in own if len(each) < len(longest)]
-        _check_over(like(framing, max=len(longest) - 1), wide, longest, shorter)
+        _check_full(like(framing, max=size), wide, longest)
+        shorter = [each for each in own if size_of(framing, each) < size]
+        _check_over(like(framing, max=size - 1), wide, longest, shorter)
 
 
-def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
+def _check_full(bounded: Framing, wide: Framing, full: Any) -> list[Any]:
     """
     Check that a message of ``max`` bytes, if one is possible by `wide`, is received. Returns the received messages.
     """
@@ -277,7 +287,7 @@ def _check_full(bounded: Framing, wide: Framing, full: bytes) -> list[bytes]:
     return [full]
 
 
-def _check_over(bounded: Framing, wide: Framing, over: bytes, before: list[bytes]) -> None:
+def _check_over(bounded: Framing, wide: Framing, over: Any, before: list[Any]) -> None:
     """
     Check that a message of one byte more cannot be sent. Received after the messages `before`, it must end the stream
     or be skipped.
@@ -314,10 +324,10 @@ def _limited(framing: Framing, stream: bytes, expected: Outcome, promise: str) -
 # Streams that Hypothesis draws
 
 
-def _check_streams(framing: Framing, one: st.SearchStrategy[bytes], configured: settings) -> None:
+def _check_streams(framing: Framing, one: st.SearchStrategy[Any], configured: settings) -> None:
     @configured
     @given(st.data(), st.lists(one, max_size=8))
-    def messages_come(data: st.DataObject, messages: list[bytes]) -> None:
+    def messages_come(data: st.DataObject, messages: list[Any]) -> None:
         stream = _stream(framing, messages)
         chunks = data.draw(strategies.cuts(stream))
         got, expected = read(framing, chunks), _expected(framing, messages)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tcpapp.errors import InvalidFraming, InvalidState, UnreadableStream
 from tcpapp.framing import Framing
 from tcpapp.testing import strategies
+from tcpapp.testing.oracles.parsers import size_of
 from tcpapp.testing.oracles.streams import broken, go_on, in_pieces, like, places, read, start
 
 __all__ = ["check_states"]
@@ -31,9 +33,7 @@ WRONG = 8
 """How many states of a stream are changed and loaded. Each state gives hundreds of wrong ones."""
 
 
-def check_states(
-    framing: Framing, samples: Sequence[bytes], one: st.SearchStrategy[bytes], configured: settings
-) -> None:
+def check_states(framing: Framing, samples: Sequence[Any], one: st.SearchStrategy[Any], configured: settings) -> None:
     """Raise `AssertionError` if a stream does not continue after `load` as without it, or a wrong state does harm."""
     for bounded, stream in _streams(framing, samples):
         _check_dumped(bounded, _pieces(stream))
@@ -58,16 +58,16 @@ def _pieces(stream: bytes) -> list[bytes]:
     return in_pieces(stream, 1 + len(stream) // PIECES)
 
 
-def _joined(framing: Framing, messages: Sequence[bytes]) -> bytes:
+def _joined(framing: Framing, messages: Sequence[Any]) -> bytes:
     return b"".join([framing.frame(each) for each in messages])
 
 
-def _streams(framing: Framing, samples: Sequence[bytes]) -> Iterator[tuple[Framing, bytes]]:
+def _streams(framing: Framing, samples: Sequence[Any]) -> Iterator[tuple[Framing, bytes]]:
     """Yield framings with streams for them: messages, and messages of which the longest is skipped."""
     for messages in (*([each] for each in samples), samples):
         yield framing, _joined(framing, messages)
-    with suppress(InvalidFraming):  # this framing cannot have that max
-        yield like(framing, max=len(samples[-1]) - 1, oversize="skip"), _joined(framing, [*samples, *samples])
+    with suppress(InvalidFraming):  # this framing cannot have that max, or does not skip
+        yield like(framing, max=size_of(framing, samples[-1]) - 1, oversize="skip"), _joined(framing, [*samples] * 2)
 
 
 # A stream that is moved
@@ -121,7 +121,7 @@ def _moved(framing: Framing, chunks: Sequence[bytes]) -> Framing:
     return loaded
 
 
-def _check_failed(framing: Framing, samples: Sequence[bytes]) -> None:
+def _check_failed(framing: Framing, samples: Sequence[Any]) -> None:
     """Dump a stream that ended inside a message: this must raise, because the failure would be lost."""
     state = start(framing)
     chunk = framing.frame(samples[-1])[:-1]

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from tcpapp.errors import UnreadableStream
-from tcpapp.framing import Framing, LengthPrefixed, Raw
+from tcpapp.framing import Framing, LengthPrefixed, Parser, Raw
 from tcpapp.framing.base import HEADER
 
 __all__ = [
@@ -68,7 +68,7 @@ def _shown(fact: object) -> str:
 class Outcome:
     """The outcome of a stream: its messages, the class of its failure, and the number of skipped messages."""
 
-    messages: tuple[bytes, ...]
+    messages: tuple[Any, ...]
     failure: type[UnreadableStream] | None
     skipped: int
 
@@ -82,7 +82,7 @@ def like(framing: Framing, **options: Any) -> Framing:
     return type(framing)(**(kept | {name: value for name, value in options.items() if name in kept}))
 
 
-def received_as(framing: Framing, message: bytes) -> bytes:
+def received_as(framing: Framing, message: Any) -> Any:
     """
     Return the form in which `message` arrives: unchanged, or with the part of the header that a `LengthPrefixed` keeps.
     """
@@ -91,10 +91,10 @@ def received_as(framing: Framing, message: bytes) -> bytes:
     return message
 
 
-def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[bytes]:
+def messages_of(framing: Framing, chunks: Sequence[bytes]) -> list[Any]:
     """Return the whole messages in these chunks, up to a failure of the stream."""
     state = framing.fresh()
-    messages: list[bytes] = []
+    messages: list[Any] = []
     for chunk in chunks:
         try:
             messages += state.receive(chunk)
@@ -137,7 +137,7 @@ def read(framing: Framing, chunks: Sequence[bytes], between: Between = stay) -> 
 
 def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> Outcome:
     """Read the rest of a stream with `state`, and return its outcome, as `read` does."""
-    messages: list[bytes] = []
+    messages: list[Any] = []
     failure: UnreadableStream | None = None
     for chunk in (*chunks, None):
         try:
@@ -159,23 +159,28 @@ def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> O
     return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
 
 
-def _step(state: Framing, chunk: bytes | None) -> list[bytes]:
+def _step(state: Framing, chunk: bytes | None) -> list[Any]:
     if chunk is None:
         state.finish()
         return []
     return state.receive(chunk)
 
 
-def _check(state: Framing, chunks: Sequence[bytes], chunk: bytes, got: list[bytes]) -> None:
+def _check(state: Framing, chunks: Sequence[bytes], chunk: bytes, got: list[Any]) -> None:
+    if not isinstance(state, Parser):  # whose messages are any values
+        _check_messages(state, chunks, got)
+    header = state.offset + state.width if isinstance(state, LengthPrefixed) else HEADER
+    if state.held > state.max + len(chunk) + header:
+        promise = "a framing holds at most max bytes and one chunk"
+        raise broken(state, promise, chunks=chunks, max=state.max, chunk_of=len(chunk), held=state.held)
+
+
+def _check_messages(state: Framing, chunks: Sequence[bytes], got: list[Any]) -> None:
     if not isinstance(got, list) or not all(isinstance(each, bytes) for each in got):
         raise broken(state, "receive() returns a list of bytes", chunks=chunks, got=got)
     if long := [each for each in got if len(each) > state.max]:
         promise = "receive() returns no message longer than max"
         raise broken(state, promise, chunks=chunks, max=state.max, message_of=len(long[0]))
-    header = state.offset + state.width if isinstance(state, LengthPrefixed) else HEADER
-    if state.held > state.max + len(chunk) + header:
-        promise = "a framing holds at most max bytes and one chunk"
-        raise broken(state, promise, chunks=chunks, max=state.max, chunk_of=len(chunk), held=state.held)
 
 
 def _check_failed(state: Framing, chunks: Sequence[bytes], failure: UnreadableStream) -> None:
