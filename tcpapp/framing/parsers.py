@@ -244,6 +244,15 @@ class Parser(Framing):
             raise UnsendableMessage(f"frame= of {self._name} returns bytes, not {type(framed).__name__}")
         return framed
 
+    # A generator cannot be copied, and can be run again over the held bytes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        state = self.fresh()
+        state.failure = self.failure
+        if self.failure is None:
+            state.load(self.dump())
+        return state
+
     # Composed
 
     def alone(self, message: bytes) -> Self:

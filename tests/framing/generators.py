@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tcpapp.errors import MalformedFrame
+from tcpapp.errors import MalformedFrame, UnsendableMessage
 from tcpapp.framing import exactly, parser, peek, until, until_any
+from tcpapp.framing.base import refuse_type
 from tcpapp.framing.reader import Parse
 
 Command = tuple[list[bytes], bytes | None]
@@ -69,6 +68,26 @@ def words() -> Parse:
     return (yield until_any([b" ", b"\n", b"\r\n"], max=9))
 
 
-def shown(value: Any) -> Any:
-    """Return a message in a form that can be a member of a set."""
-    return tuple(map(shown, value)) if isinstance(value, list | tuple) else value
+ENDS = (b"\0", b"\n", b"\r\n")
+
+
+def either(message: bytes) -> bytes:
+    """Return a line with its end, or a block behind its length."""
+    if not isinstance(message, bytes):
+        refuse_type(message)
+    if message[:1] == b"#":
+        return b"#%d:" % (len(message) - 1) + message[1:]
+    if any(end in message for end in ENDS):
+        raise UnsendableMessage("holds the end of a line")
+    return message + ENDS[0]
+
+
+@parser(frame=either)
+def mixed() -> Parse:
+    """Read bytes, by every want: a line with any end, or a block behind a mark and its length."""
+    if (yield peek(1)) != b"#":
+        line, _ = yield until_any(ENDS)
+        return line
+    yield exactly(1)
+    size = yield until(b":", max=8)
+    return b"#" + (yield exactly(int(size)))

@@ -20,6 +20,7 @@ from tcpapp.framing import (
     Varint,
 )
 from tcpapp.framing.state import lost
+from tests.framing.generators import mixed
 
 FRAMINGS: tuple[Framing, ...] = (
     Raw(max=7),
@@ -63,6 +64,7 @@ FRAMINGS: tuple[Framing, ...] = (
     Cobs(),
     Cobs(max=9),
     Cobs(max=9, oversize="skip"),
+    mixed(),
 )
 """Every framing, with each option changed; most have a small ``max``, which a short stream exceeds."""
 

@@ -26,6 +26,7 @@ from tcpapp.framing import (
     Varint,
     from_string,
 )
+from tests.framing.generators import mixed
 from tests.framing.streams import BOUNDED, FRAMINGS, MARKS, Outcome, cuts, ends, read, same, sendable, single, wide
 
 each_framing = pytest.mark.parametrize("framing", FRAMINGS, ids=str)
@@ -369,7 +370,7 @@ def test_small_state(framing: Framing) -> None:
 def test_spec_of_a_framing(framing: Framing) -> None:
     """`str` of a framing is a spec of an equal framing; `repr` is a call that makes one."""
     assert from_string(str(framing)) == framing
-    assert eval(repr(framing)) == framing
+    assert eval(repr(framing), {**globals(), "mixed": mixed}) == framing
     assert hash(from_string(str(framing))) == hash(framing)
     assert str(framing.fresh()) == str(framing)
 

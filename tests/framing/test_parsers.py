@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from collections.abc import Iterator
@@ -258,6 +259,14 @@ def test_a_state_that_is_no_beginning_is_not_loaded() -> None:
             memcached().load(dumped.replace(b"get k\r", wrong))
     with pytest.raises(InvalidState):
         memcached(max=5).load(dumped)
+
+
+def test_a_copy_of_a_failed_stream() -> None:
+    """A copy of a stream that has failed has the same failure."""
+    state = memcached()
+    with pytest.raises(MalformedFrame):
+        state.receive(b"set\r\n")
+    assert copy.deepcopy(state).failure is state.failure
 
 
 def test_a_dropped_stream() -> None:

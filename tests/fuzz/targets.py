@@ -30,6 +30,7 @@ from tcpapp.framing.base import kind_of
 from tcpapp.framing.state import pack
 from tcpapp.proxy_protocol import Header, HeaderReader, frame
 from tcpapp.transport.endpoint_strings import client_endpoint, server_endpoint
+from tests.framing import generators
 from tests.memory import deep_size
 
 __all__ = ["TARGETS", "Target"]
@@ -173,6 +174,7 @@ FRAMINGS: dict[str, Callable[[int], Framing]] = {
     "blocks": lambda bits: framing.Blocks(b"\x0b", b"\x1c\r", max=MAX, oversize=oversize(bits)),
     "slip": lambda bits: framing.Slip(max=MAX, oversize=oversize(bits)),
     "cobs": lambda bits: framing.Cobs(max=MAX, oversize=oversize(bits)),
+    "parser": lambda bits: generators.mixed(max=1 + bits % MAX),
 }
 
 

@@ -67,11 +67,10 @@ def check_app(
 
     The other arguments:
 
-    - `messages`: the messages of an honest peer, as a collection or a strategy. With a `codec` or a parser they are
-      values. `None`: some messages that suit any app.
-    - `frame`: for a parser, the function from a message to its bytes, as the peer sends it; `None`: the parser's own.
-    - `examples`: how many connections are drawn (`None`: the number of Hypothesis's profile), after some hundreds that
-      are the same in every run.
+    - `messages`: the messages of an honest peer, as a collection or a strategy (with a `codec` or a parser: values).
+      `None`: some messages that suit any app.
+    - `frame`: makes the bytes of a message for a parser, as the peer sends it; `None`: the parser's own function.
+    - `examples`: how many connections are drawn (`None`: by Hypothesis's profile), after some hundreds of fixed ones.
     - `options`: the options of `tcpapp.MessageServerFactory`.
 
     An instance as `app` serves all connections in turn; a class is instantiated for each. Timers on the global reactor

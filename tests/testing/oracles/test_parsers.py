@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from tcpapp.errors import MalformedFrame
 from tcpapp.framing import Lines, exactly, parser, until
 from tcpapp.testing.oracles import check_app, check_framing
 from tcpapp.testing.oracles.parsers import different, framed_by, size_of
@@ -113,7 +112,7 @@ def test_an_app_that_fails_is_found():
     """An app that raises for some messages is found."""
 
     def failing(message: Any, connection: Any) -> None:
-        raise MalformedFrame("by the app")
+        raise LookupError("by the app")
 
     with pytest.raises(AssertionError, match="by the app"):
         check_app(failing, memcached(), messages=[GET], examples=5)
