@@ -193,7 +193,7 @@ def test_the_table_of_framings_has_all_framings() -> None:
 
 def test_the_named_apps_are_the_apps_of_tcpapp() -> None:
     """Each app that the README names is served by its name, and there is no other."""
-    (named,) = re.findall(r"\bFive apps come with tcpapp and show each form:((?:\s`\w+`,?)+)", README)
+    (named,) = re.findall(r"\bThese apps come with tcpapp and show each form:((?:\s`\w+`,?)+)", README)
     for name in re.findall(r"`(\w+)`", named):
         assert load_app(name)
     with pytest.raises(InvalidOption, match=r"one of " + ", ".join(sorted(re.findall(r"`(\w+)`", named)))):

@@ -1,30 +1,39 @@
 """
 The small apps that ship with tcpapp. Each shows one form of app.
 
-========= ============================================== ==========================================
-name      what it does                                   form
-========= ============================================== ==========================================
-`echo`    sends every message back                       a function
-`upper`   sends every message back in capitals           a coroutine function
-`discard` drops every message                            an object that serves all connections
-`time`    sends the time each second                     a conversation
-`chat`    a chat room                                    a class, with an object for each connection
-========= ============================================== ==========================================
+============ ============================================== ==========================================
+name         what it does                                   form
+============ ============================================== ==========================================
+`echo`       sends every message back                       a function
+`upper`      sends every message back in capitals           a coroutine function
+`discard`    drops every message                            an object that serves all connections
+`time`       sends the time each second                     a conversation
+`chat`       a chat room                                    a class, with an object for each connection
+`http_hello` greets by HTTP/1.1, and sends bodies back      a function of values, for ``--framing http1``
+============ ============================================== ==========================================
 
 ``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name. `tcpapp.apps.middleware` has functions
 from app to app.
 
-Imports `close_reason`, `connection`, `errors`, `limits`, `telemetry` and `transport`. New here: an app is a module, and
-an entry in `BUILT_IN`. Middleware is a module in `middleware`, and a row in the table there.
+Imports `close_reason`, `connection`, `errors`, `framing`, `limits`, `telemetry` and `transport`. New here: an app is a
+module, and an entry in `BUILT_IN`. Middleware is a module in `middleware`, and a row in the table there.
 """
 
 from tcpapp.apps.chat import chat
 from tcpapp.apps.discard import discard
 from tcpapp.apps.echo import echo
+from tcpapp.apps.http_hello import http_hello
 from tcpapp.apps.time import time
 from tcpapp.apps.upper import upper
 
-__all__ = ["BUILT_IN", "chat", "discard", "echo", "time", "upper"]
+__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "time", "upper"]
 
-BUILT_IN = {"chat": chat, "discard": discard, "echo": echo, "time": time, "upper": upper}
+BUILT_IN = {
+    "chat": chat,
+    "discard": discard,
+    "echo": echo,
+    "http_hello": http_hello,
+    "time": time,
+    "upper": upper,
+}
 """Each app by its name on the command line."""
