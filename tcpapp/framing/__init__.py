@@ -20,6 +20,9 @@ commands and replies of SMTP          `smtp`                                    
 mails behind DATA of SMTP             `smtp_data`                                  ``smtp_data``
 messages of IRC                       `irc`                                        ``irc``, ``irc:side=client``
 frames of STOMP                       `stomp`                                      ``stomp``
+commands and replies of memcached     `memcached`                                  ``memcached:side=client``
+requests and values of Redis          `resp`                                       ``resp``, ``resp:version=3``
+lines and payloads of NATS            `nats`                                       ``nats``, ``nats:side=client``
 what your own function reads          `Parser`, by the decorator `parser`          ``module:name``
 ===================================== ============================================ ===================================
 
@@ -65,6 +68,9 @@ from tcpapp.framing.http1 import http1 as http1
 from tcpapp.framing.smtp import smtp as smtp, smtp_data as smtp_data
 from tcpapp.framing.irc import irc as irc
 from tcpapp.framing.stomp import stomp as stomp
+from tcpapp.framing.memcached import memcached as memcached
+from tcpapp.framing.resp import resp as resp
+from tcpapp.framing.nats import nats as nats
 # isort: on
 
 FRAMINGS = specs.named(list(vars().values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tcpapp.errors import UnreadableStream, UnsendableMessage
 from tcpapp.framing import (
@@ -15,6 +16,7 @@ from tcpapp.framing import (
     LengthPrefixed,
     Lines,
     Netstrings,
+    Parser,
     Raw,
     Slip,
     Varint,
@@ -79,7 +81,7 @@ MARKS = b"\r\n\x03ab0123456789:,\x00\x01\x02\x05\x09\x0b\x1c\x80\xc0\xdb\xdc\xdd
 class Outcome:
     """The outcome of a stream: its messages, its failure, if any, and how many messages were skipped."""
 
-    messages: tuple[bytes, ...]
+    messages: tuple[Any, ...]
     failure: type[UnreadableStream] | None
     skipped: int
 
@@ -109,12 +111,12 @@ def read(framing: Framing, chunks: Iterable[bytes], between: Callable[[Framing],
 
 def go_on(state: Framing, chunks: Iterable[bytes], between: Callable[[Framing], Framing] = same_state) -> Outcome:
     """Return the outcome of the rest of a stream, from `state` on."""
-    messages: list[bytes] = []
+    messages: list[Any] = []
     failure: UnreadableStream | None = None
     try:
         for chunk in chunks:
             received = state.receive(chunk)
-            assert all(type(message) is bytes and len(message) <= state.max for message in received)
+            assert isinstance(state, Parser) or all(type(each) is bytes and len(each) <= state.max for each in received)
             messages += received
             assert state.held <= state.max + len(chunk) + header_of(state)
             if state.failure is None:

@@ -29,7 +29,10 @@ from tcpapp.framing import (
     from_string,
     http1,
     irc,
+    memcached,
+    nats,
     parser,
+    resp,
     smtp,
     smtp_data,
     stomp,
@@ -69,6 +72,12 @@ READ = [
     ("irc", irc()),
     ("irc:side=client", irc(side="client")),
     ("stomp", stomp()),
+    ("memcached", memcached()),
+    ("memcached:side=client", memcached(side="client")),
+    ("resp", resp()),
+    ("resp:side=client:version=3", resp(side="client", version=3)),
+    ("nats", nats()),
+    ("nats:side=client", nats(side="client")),
 ]
 
 
