@@ -61,8 +61,7 @@ def check_framing(
     - A framed message is received unchanged, however the stream is cut: every split of short streams, few cuts of
       longer ones, random cuts of random streams.
     - A stream can end between two messages, and never inside one.
-    - A message of ``max`` bytes is received. A message of one byte more cannot be sent, and ends the stream or is
-      skipped.
+    - A message of ``max`` bytes is received. One byte more cannot be sent, and ends the stream or is skipped.
     - Any bytes give only messages or `UnreadableStream`. After a failure every call raises it again.
     - `frame` and `frame_all` agree, and accept only bytes. `fresh` returns a new state.
     - `dump` returns the state at any place of a stream, and a framing that `load` returns continues the stream in the
@@ -73,16 +72,14 @@ def check_framing(
 
     - `messages`: the messages to send, as a collection or a strategy; `None`: some messages that this framing can send.
       If they are given, no others are sent. Then the limit is tested with a ``max`` as long as the longest message, and
-      one byte less. Time is tested with many messages instead of a long one.
-      The messages of a parser must be given: they can be any values.
+      one byte less. Time is tested with many messages instead of a long one. A parser needs them.
     - `frame`: for a parser, the function from a message to its bytes, as the peer sends it; `None`: the parser's own.
       ``check_framing(memcached, requests, frame=memcached("client").frame)`` checks a server's side.
     - `examples`: how many streams are drawn; `None`: the number of Hypothesis's loaded profile.
     - `states`: whether states are checked; `False` for a framing whose connections never move to another process.
     - `costs`: whether memory and time are checked.
 
-    Raises `AssertionError` with the broken promise and the smallest example that was found: the messages, the chunks,
-    the expected and the actual result.
+    Raises `AssertionError` with the broken promise and the smallest example that was found.
     """
     __tracebackhide__ = True
     try:
