@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tcpapp.errors import MalformedFrame, MessageTooLong, TruncatedMessage, UnsendableMessage
 from tcpapp.framing import from_string, memcached
 from tcpapp.framing.memcached import MemcachedMessage
+from tcpapp.testing.oracles import check_framing
 from tests.framing.streams import Outcome, ends, read, same
 
 SERVER, CLIENT = memcached(), memcached(side="client")
@@ -211,6 +212,16 @@ def test_what_is_sent_is_received(message: MemcachedMessage) -> None:
     """Each request and each reply is received as it was sent."""
     assert read(CLIENT, [SERVER.frame(message)]).messages == (message,) or message.words[0] == b"set"
     assert message.items or read(SERVER, [CLIENT.frame(message)]).messages == (message,)
+
+
+def test_the_server_side_keeps_the_promises_of_a_framing() -> None:
+    """The kit's check holds for requests."""
+    check_framing(memcached, st.one_of(lines, stores), frame=CLIENT.frame)
+
+
+def test_the_client_side_keeps_the_promises_of_a_framing() -> None:
+    """The kit's check holds for replies."""
+    check_framing(lambda: memcached(side="client"), st.one_of(lines, replies), frame=SERVER.frame)
 
 
 def test_specs() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tcpapp.errors import MalformedFrame, MessageTooLong, TruncatedMessage, UnsendableMessage
 from tcpapp.framing import from_string, nats
 from tcpapp.framing.nats import NatsMessage
+from tcpapp.testing.oracles import check_framing
 from tests.framing.streams import Outcome, ends, read, same
 
 SERVER, CLIENT = nats(), nats(side="client")
@@ -185,6 +186,16 @@ def test_what_is_sent_is_received(request_: NatsMessage, said: NatsMessage) -> N
     """Each message is received as it was sent."""
     assert read(SERVER, [CLIENT.frame(request_)]).messages == (request_,)
     assert read(CLIENT, [SERVER.frame(said)]).messages == (said,)
+
+
+def test_the_server_side_keeps_the_promises_of_a_framing() -> None:
+    """The kit's check holds for what clients send."""
+    check_framing(nats, of_clients, frame=CLIENT.frame)
+
+
+def test_the_client_side_keeps_the_promises_of_a_framing() -> None:
+    """The kit's check holds for what servers send."""
+    check_framing(lambda: nats(side="client"), of_servers, frame=SERVER.frame)
 
 
 def test_specs() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tcpapp.errors import InvalidFraming, MalformedFrame, MessageTooLong, TruncatedMessage, UnsendableMessage
 from tcpapp.framing import from_string, resp
 from tcpapp.framing.resp import Attributed, ErrorReply, Map, Push, Set, SimpleString, VerbatimString
+from tcpapp.testing.oracles import check_framing
 from tests.framing.streams import Outcome, ends, read, same
 
 SERVER, CLIENT = resp(), resp(side="client")
@@ -399,3 +400,13 @@ def test_version_2_sends_any_value_as_its_own_types(value: Any) -> None:
     with suppress(UnsendableMessage):
         [received] = read(CLIENT, [SERVER.frame(value)]).messages
         assert {*map(type, parts(received))} <= {bytes, SimpleString, ErrorReply, int, type(None), list}
+
+
+def test_the_server_side_keeps_the_promises_of_a_framing() -> None:
+    """The kit's check holds for requests."""
+    check_framing(resp, requests, frame=CLIENT.frame)
+
+
+def test_the_client_side_keeps_the_promises_of_a_framing() -> None:
+    """The kit's check holds for values."""
+    check_framing(lambda: resp(side="client"), values, frame=SERVER_3.frame)
