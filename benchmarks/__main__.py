@@ -13,7 +13,19 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.report import Row, notes, table, verdict
 
-GROUPS = ("loads", "costs", "gains", "decode", "echo", "attacks", "clients", "concurrency", "memory", "pressure")
+GROUPS = (
+    "loads",
+    "costs",
+    "gains",
+    "decode",
+    "echo",
+    "attacks",
+    "clients",
+    "concurrency",
+    "memory",
+    "streams",
+    "pressure",
+)
 
 
 def options() -> argparse.Namespace:

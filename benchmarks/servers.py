@@ -132,6 +132,39 @@ def tcpapp_length() -> IProtocolFactory:
     return MessageServerFactory(lambda message, connection: b"%d" % len(message), framing="int32:max=134217728")
 
 
+def tcpapp_bodies() -> IProtocolFactory:
+    """Return a factory that reads a body, sends it back as it comes, or sends as many bytes of its own or of a file."""
+    import tempfile
+
+    from tcpapp import MessageServerFactory
+    from tcpapp.framing import parser, stream, until
+
+    block = bytes(1 << 16)
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is open as long as the process
+
+    @parser
+    def bodies():
+        """Read a command and a number of bytes, which come behind some commands."""
+        command, size = (yield until(b"\r\n")).split()
+        return command, int(size), (yield stream(int(size))) if command in (b"put", b"echo") else None
+
+    async def app(message, connection):
+        command, size, body = message
+        if command == b"put":
+            length = 0
+            async for piece in body:
+                length += len(piece)
+            return b"%d\r\n" % length
+        if command == b"file":
+            file.truncate(size)
+            file.seek(0)
+        source = {b"echo": body, b"file": file}.get(command, (block for _ in range(size // len(block))))
+        await connection.send_stream(source, size=size)
+        return None
+
+    return MessageServerFactory(app, framing=bodies())
+
+
 def tcpapp_unguarded() -> IProtocolFactory:
     """Return a factory of the same echo without the guards: no timeout, and no limit of turns or memory."""
     from tcpapp import MessageServerFactory
@@ -362,6 +395,7 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp-tls": tcpapp_echo,
     "tcpapp-tls-rsa": tcpapp_echo,
     "tcpapp-length": tcpapp_length,
+    "tcpapp-bodies": tcpapp_bodies,
     "tcpapp-room": tcpapp_room,
     "tcpapp-waiting": tcpapp_waiting,
     "tcpapp-waiting-ready": partial(tcpapp_waiting, "as-ready"),
