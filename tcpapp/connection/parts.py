@@ -210,7 +210,7 @@ class Parts(Protocol):
     def _own_tasks(self) -> Tasks:
         """Its tasks and ticks. Most connections have none, and no memory for them."""
         if self._tasks is None:
-            self._tasks = Tasks(self, self._deadlines)
+            self._tasks = Tasks(self, self._lifecycle, self._deadlines)
         return self._tasks
 
     @property

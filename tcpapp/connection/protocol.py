@@ -300,6 +300,8 @@ class MessageProtocol(Movable):
         # Values in the app's hands can be most of it, and other connections can bring more in this very turn.
         dispatcher.cancel_conversation(waited_for)
         dispatcher.cancel_handler(at_end=False)
+        if self._tasks is not None:
+            self._tasks.cancel()
 
     def _buffered_changed(self, _: Any) -> None:
         """The number of held bytes has changed."""

@@ -1,9 +1,9 @@
 """
 The tasks of a connection: coroutines that run beside its app, and end with it.
 
-A task ends in one of three ways. It returns. It fails, which closes the connection as a failure of the app does. Or it
-is cancelled: by the caller, or at the end of the connection. The connection waits for the end of its tasks before it
-tells its app that it is closed.
+A task ends in one of three ways. It returns. It fails, which closes the connection as a failure of the app does; an
+error that only says that the connection has ended is no failure. Or it is cancelled: by the caller, or at the end.
+The connection waits for the end of its tasks before it tells its app that it is closed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.lifecycle import Lifecycle
 from tcpapp.connection.outcomes import APP_FAILED, APP_IDLE, Settler
 from tcpapp.connection.ticks import Ticks
 from tcpapp.connection.unhandled import unlogged
-from tcpapp.errors import InvalidOption, drop_frames
+from tcpapp.errors import InvalidOption, NotConnected, drop_frames
 
 __all__ = ["MOMENT", "TASKS", "Tasks", "awaited_by", "check_coroutine"]
 
@@ -61,10 +62,11 @@ class _Task:
 class Tasks:
     """The tasks of one connection, and the `ticks` that it waits for. `len` is how many tasks run."""
 
-    __slots__ = ("_cancelled_again", "_running", "_settler", "_when_ended", "ticks")
+    __slots__ = ("_cancelled_again", "_lifecycle", "_running", "_settler", "_when_ended", "ticks")
 
-    def __init__(self, settler: Settler, deadlines: Deadlines) -> None:
+    def __init__(self, settler: Settler, lifecycle: Lifecycle, deadlines: Deadlines) -> None:
         self._settler = settler
+        self._lifecycle = lifecycle
         self._running: dict[_Task, None] = {}  # in the order of their calls, as a set is not
         self._when_ended: Callable[[], None] | None = None
         self._cancelled_again = False
@@ -107,12 +109,16 @@ class Tasks:
         The connection has ended: cancel the tasks that do not know of it. `when_ended` is called once, when all tasks
         have ended, or by `stop_waiting`.
         """
-        for task in list(self._running):
-            if not task.notified:
-                self._cancel(task)
+        self.cancel()
         self._when_ended = when_ended
         if not self._running:
             self.stop_waiting()
+
+    def cancel(self) -> None:
+        """Cancel the tasks that do not know of the end."""
+        for task in list(self._running):
+            if not task.notified:
+                self._cancel(task)
 
     def cancel_again(self) -> bool:
         """Cancel the tasks that still run. Returns whether they get a moment to end: only the first call gives one."""
@@ -137,8 +143,8 @@ class Tasks:
         del self._running[task]
         if isinstance(result, Failure):
             unlogged(running, result.value)
-            if result.check(CancelledError):
-                drop_frames(result)
+            if result.check(CancelledError) or self._is_our_end(result.value):
+                drop_frames(result)  # they would keep the coroutine, and this connection, in memory
             else:
                 self._settler.settle(APP_FAILED, result)
         if self._when_ended is None:
@@ -146,3 +152,8 @@ class Tasks:
         elif not self._running:
             self.stop_waiting()
         return result
+
+    def _is_our_end(self, error: Any) -> bool:
+        """Whether `error` only says that no more messages come on this connection, or that it has ended."""
+        lifecycle = self._lifecycle
+        return isinstance(error, NotConnected) and not lifecycle.stage.is_open and error.reason is lifecycle.cause

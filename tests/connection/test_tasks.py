@@ -17,7 +17,7 @@ from tcpapp.errors import InvalidOption, NotConnected, TooManyTasks
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.telemetry import AppFailed, Closed, TasksLeft
 from tcpapp.telemetry.statistics import Wait
-from tests.peers import AbruptTransport, NotedTransport, Peer, outcome, result_of
+from tests.peers import AbruptTransport, NotedTransport, Peer, outcome, result_of, stalled
 
 QUIET = Timeouts(first_message=0, idle=0)
 
@@ -212,6 +212,37 @@ def test_a_connection_does_not_wait_for_a_task_in_the_background() -> None:
     assert (peer.closing, log) == (True, [])
     peer.leaves()
     assert log == [CancelledError]
+
+
+@pytest.mark.parametrize("call", ["receive", "request"])
+def test_a_reply_outlasts_a_task_that_learns_of_the_half_close(call: str) -> None:
+    """A task that waits for the peer ends with its half-close, and the connection waits for the app's reply alone."""
+    wait: Deferred[bytes] = Deferred()
+
+    class App:
+        def received(self, message: bytes, connection: Any) -> Deferred[bytes]:
+            connection.spawn(waits(connection.request(b"?") if call == "request" else connection.receive(), log))
+            return wait
+
+    log: list[Any] = []
+    peer = Peer(App())
+    peer.says(b"a\n")
+    peer.hears()
+    peer.half_closes()
+    assert (log, peer.connection.state) == ([NotConnected], State.INPUT_CLOSED)
+    wait.callback(b"A")
+    assert (peer.hears(), peer.closing, peer.told(AppFailed)) == (b"A\n", True, [])
+
+
+def test_a_task_is_cancelled_at_once_when_memory_is_short() -> None:
+    """When a connection is cut to save memory, its tasks are cancelled at once, since they can hold most of it."""
+    log: list[Any] = []
+    peer = stalled(None, limits=Limits(max_buffered=100_000))
+    peer.connection.spawn(waits(Deferred(), log))
+    peer.connection.send(b"x" * 900_000).addErrback(lambda _: None)
+    assert (log, peer.connection.state) == ([CancelledError], State.CLOSING)
+    peer.transport.turn()
+    assert peer.reason.rule == "memory-short"
 
 
 def test_a_drain_does_not_wait_for_a_task_beyond_its_deadline() -> None:
@@ -518,4 +549,4 @@ def test_awaited_by_sees_through_coroutines() -> None:
     assert awaited_by(coroutine) not in (None, coroutine)
     wait.callback(None)
     assert (awaited_by(coroutine), result_of(running)) == (None, None)
-    assert len(Tasks(Peer().protocol, Peer().protocol._deadlines)) == 0
+    assert len(Tasks(Peer().protocol, Peer().protocol._lifecycle, Peer().protocol._deadlines)) == 0
