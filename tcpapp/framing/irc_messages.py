@@ -19,7 +19,7 @@ LONGEST = 512
 LONGEST_TAGS = 8191
 """The most bytes of the tags, from ``@`` to the space behind them (IRCv3, message tags)."""
 
-COMMAND = re.compile(r"[A-Z]+|[0-9]{3}")
+COMMAND = re.compile(r"[A-Za-z]+|[0-9]{3}")
 FORBIDDEN = re.compile(rb"[\r\n\0]")
 
 
@@ -53,10 +53,9 @@ def _message(tags: str, text: str) -> IrcMessage:
         source, _, text = text[1:].partition(" ")
     words, colon, last = text.partition(" :")
     command, *parameters = [each for each in words.split(" ") if each] or [""]
-    command = command.upper()
     if not COMMAND.fullmatch(command):
         raise MalformedFrame(f"{command!r:.80}: a command is letters, or 3 digits")
-    return IrcMessage(command, (*parameters, *([last] if colon else [])), source, read_tags(tags))
+    return IrcMessage(command.upper(), (*parameters, *([last] if colon else [])), source, read_tags(tags))
 
 
 def _text(part: bytes) -> str:

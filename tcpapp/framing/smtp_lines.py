@@ -37,7 +37,7 @@ class SmtpReply(NamedTuple):
 def read_command() -> Generator[Any, Any, SmtpCommand]:
     """Read a command."""
     verb, _, argument = (yield from _line()).partition(" ")
-    return SmtpCommand(verb.upper(), argument.strip(" "))
+    return SmtpCommand(verb.upper() if verb.isascii() else verb, argument.strip(" "))
 
 
 def read_reply() -> Generator[Any, Any, SmtpReply]:

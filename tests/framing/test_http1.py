@@ -10,6 +10,7 @@ from tcpapp.errors import MalformedFrame, MessageTooLong, TruncatedMessage, Unse
 from tcpapp.framing import parser
 from tcpapp.framing.http1 import Request, Response, http1
 from tcpapp.framing.reader import Parse
+from tcpapp.testing.oracles import check_framing
 
 HOST, FIVE = ("Host", "a"), ("Content-Length", "5")
 
@@ -423,3 +424,9 @@ def test_a_response_says_whether_the_connection_goes_on(version: str, connection
     request = Request("GET", "/", (HOST, *connection), version=version)
     assert Response(200, "OK", (), b"hello").answering(request) == Response(200, "OK", expected, b"hello")
     assert CHUNKED_RESPONSE.answering(Request("GET", "/", (HOST,))) == CHUNKED_RESPONSE
+
+
+@pytest.mark.parametrize(("side", "streams"), [("server", REQUESTS), ("client", RESPONSES)])
+def test_the_promises_of_every_framing_hold(side: Any, streams: dict[bytes, Any]) -> None:
+    """Both sides keep the promises of every framing, with and without bodies, by length and in chunks."""
+    check_framing(lambda: http1(side=side), streams.values(), examples=20)

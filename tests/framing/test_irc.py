@@ -8,6 +8,7 @@ import pytest
 
 from tcpapp.errors import MalformedFrame, MessageTooLong, UnsendableMessage
 from tcpapp.framing.irc import IrcMessage, irc
+from tcpapp.testing.oracles import check_framing
 
 
 def received(stream: bytes, **options: Any) -> list[IrcMessage]:
@@ -105,6 +106,7 @@ INVALID = {
     "letters and digits": b"PING1 a",
     "a CR inside": b"PING a\rQUIT",
     "two CRs at the end": b"PING a\r",
+    "a letter whose capital is an I": "P\N{LATIN SMALL LETTER DOTLESS I}NG a".encode(),
     "a NUL": b"PING \0",
     "a NUL in a tag": b"@a=\0 PING",
 }
@@ -179,3 +181,9 @@ def test_a_message_that_would_be_another_one_is_not_sent(message: Any) -> None:
     """A message that its peer would read as another one, or as two, cannot be sent: nothing can be injected."""
     with pytest.raises(UnsendableMessage):
         irc().frame(message)
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_the_promises_of_every_framing_hold(side: Any) -> None:
+    """Both sides keep the promises of every framing."""
+    check_framing(lambda: irc(side=side), list(LINES.values())[::3], examples=20)

@@ -8,6 +8,7 @@ import pytest
 
 from tcpapp.errors import MalformedFrame, MessageTooLong, TruncatedMessage, UnsendableMessage
 from tcpapp.framing.stomp import HEARTBEAT, StompFrame, stomp
+from tcpapp.testing.oracles import check_framing
 
 
 def received(stream: bytes) -> list[StompFrame]:
@@ -176,3 +177,8 @@ def test_a_message_that_is_no_frame_is_not_sent(message: Any) -> None:
     """A message that its peer would not read as the same frame cannot be sent."""
     with pytest.raises(UnsendableMessage):
         stomp().frame(message)
+
+
+def test_the_promises_of_every_framing_hold() -> None:
+    """Frames with and without bodies keep the promises of every framing."""
+    check_framing(stomp, list(STREAMS.values())[::2], examples=20)

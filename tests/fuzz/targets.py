@@ -116,7 +116,7 @@ def of_framing(make: Callable[[int], Framing]) -> Target:
         whole = read(template.fresh(), [stream])
         assert whole == read(template.fresh(), pieces(stream, data[0])), whole
         assert whole == read(template.fresh(), pieces(stream, data[0]), moved), whole
-        for message in {*whole[0][:2], *whole[0][-1:]}:
+        for message in [*whole[0][:2], *whole[0][-1:]]:
             try:
                 sent = template.fresh().frame(message)
             except UnsendableMessage:
@@ -180,6 +180,11 @@ def oversize(bits: int) -> Any:
     return "skip" if bits & 128 else "close"
 
 
+def side(bits: int) -> Any:
+    """Return the side of a protocol, by a bit."""
+    return "client" if bits & 64 else "server"
+
+
 def length(bits: int) -> Framing:
     """Return a length-prefixed framing, with options by the bits of a byte."""
     knobs: dict[str, Any] = {
@@ -205,6 +210,11 @@ FRAMINGS: dict[str, Callable[[int], Framing]] = {
     "blocks": lambda bits: framing.Blocks(b"\x0b", b"\x1c\r", max=MAX, oversize=oversize(bits)),
     "slip": lambda bits: framing.Slip(max=MAX, oversize=oversize(bits)),
     "cobs": lambda bits: framing.Cobs(max=MAX, oversize=oversize(bits)),
+    "http1": lambda bits: framing.http1(side=side(bits), max=4 * MAX),
+    "smtp": lambda bits: framing.smtp(side=side(bits), max=MAX),
+    "smtp_data": lambda bits: framing.smtp_data(max=MAX),
+    "irc": lambda bits: framing.irc(side=side(bits), max=4 * MAX),
+    "stomp": lambda bits: framing.stomp(max=MAX),
     "parser": lambda bits: generators.mixed(max=1 + bits % MAX),
 }
 
