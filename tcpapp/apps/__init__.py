@@ -10,6 +10,7 @@ name         what it does                                   form
 `time`       sends the time each second                     a conversation
 `chat`       a chat room                                    a class, with an object for each connection
 `http_hello` greets by HTTP/1.1, and sends bodies back      a function of values, for ``--framing http1``
+`memcached`  a cache, for ``--framing memcached``           an object that serves all connections
 ============ ============================================== ==========================================
 
 ``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name. `tcpapp.apps.middleware` has functions
@@ -23,16 +24,18 @@ from tcpapp.apps.chat import chat
 from tcpapp.apps.discard import discard
 from tcpapp.apps.echo import echo
 from tcpapp.apps.http_hello import http_hello
+from tcpapp.apps.memcached import memcached
 from tcpapp.apps.time import time
 from tcpapp.apps.upper import upper
 
-__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "time", "upper"]
+__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "memcached", "time", "upper"]
 
 BUILT_IN = {
     "chat": chat,
     "discard": discard,
     "echo": echo,
     "http_hello": http_hello,
+    "memcached": memcached,
     "time": time,
     "upper": upper,
 }
