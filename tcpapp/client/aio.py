@@ -95,6 +95,15 @@ class Native:
             receiving = _receiving[self.wrapped] = Receiving()
         return receiving.receive(self.wrapped.receive)
 
+    def send_stream(self, source: Any, size: int | None = None) -> asyncio.Future[int]:
+        """
+        Send the bytes of `source`. See `tcpapp.Connection.send_stream`, whose errors it raises.
+
+        The steps of an async iterator run as tasks, so it can await all of asyncio.
+        """
+        steps = _Steps(source) if hasattr(source, "__aiter__") else source
+        return future(self.wrapped.send_stream(steps, size))
+
     def spawn(self, coroutine: Coroutine[Any, Any, Result], *, background: bool = False) -> asyncio.Future[Result]:
         """
         Run `coroutine` as a task of the connection and of asyncio. See `tcpapp.Connection.spawn`, whose errors it
@@ -152,6 +161,25 @@ def _retrieve(spawned: asyncio.Future[Any]) -> None:
 async def _ticks_of(every: Every) -> AsyncIterator[int]:
     while (skipped := await future(every.tick())) is not None:
         yield skipped
+
+
+class _Steps:
+    """An async iterator whose steps are Deferreds, for a coroutine of Twisted."""
+
+    def __init__(self, source: Any) -> None:
+        self._steps = source.__aiter__()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Deferred[Any]:
+        return deferred(self._steps.__anext__())
+
+    async def aclose(self) -> None:
+        """Close the iterator, if it can be closed, as generators can."""
+        close = getattr(self._steps, "aclose", None)
+        if close is not None:
+            await deferred(close())
 
 
 async def connect(*arguments: Any, **options: Any) -> Native:

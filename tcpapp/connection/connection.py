@@ -196,7 +196,8 @@ class Connection:
                 return failed(protocol._lifecycle.error)
             if stage is Stage.CLOSED:
                 return protocol._inbox.receive()
-        self._discard_bodies()
+        if protocol._bodies is not None:
+            protocol._bodies.discard_given()
         received = protocol._dispatcher.receive()
         if protocol._inbox.refusal is not None:
             protocol.settle(REFUSED)

@@ -10,20 +10,20 @@ a half-close. A field with ``since`` is a wait that begins again and again, afte
 parts of a connection start the other waits, because they know when these begin.
 
 While the connection is not read from, the peer cannot be heard. So the waits for its bytes (``tls_handshake``,
-``first_message``, ``message_timeout``, ``idle`` and ``idle_read``) stand still, and go on from where they stood.
+``first_message``, ``message_timeout``, ``body_timeout``, ``idle``, ``idle_read``) stand still, and go on from there.
 Heartbeats are still sent, but an unanswered heartbeat does not count as missed then. All other waits go on. So a peer
 cannot keep a connection open by making us stop reading:
 
 =============================== ======================== ==========================================================
 not read from, because          what stands still        what ends it
 =============================== ======================== ==========================================================
-of ``byte_rate``                the five                 the rate: the bytes of one read, divided by it
-of ``message_rate``             the five                 the rate: the messages of one read, divided by it
-of ``messages_per_turn``        the five                 the turns that the messages of one read take
-a step of its handshake waits   the five                 the turns that the steps before it take
-the inbox is full: a slow app   the five                 ``handler_timeout``; conversation: ``idle_write``, ``max_age``
-the inbox is full: no reading   the five                 ``send_progress``: the peer does not take its replies
-memory is short                 the five without         ``message_timeout``, for an unfinished message;
+of ``byte_rate``                the six                  the rate: the bytes of one read, divided by it
+of ``message_rate``             the six                  the rate: the messages of one read, divided by it
+of ``messages_per_turn``        the six                  the turns that the messages of one read take
+a step of its handshake waits   the six                  the turns that the steps before it take
+full inbox or body: a slow app  the six                  ``handler_timeout``; conversation: ``idle_write``, ``max_age``
+the inbox is full: no reading   the six                  ``send_progress``: the peer does not take its replies
+memory is short                 the six without          ``message_timeout``, for an unfinished message;
                                 ``message_timeout``      ``send_progress``, for replies that are not taken
 =============================== ======================== ==========================================================
 
