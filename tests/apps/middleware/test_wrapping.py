@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from tcpapp import Reply, aio, batch, conversation
-from tcpapp.apps.middleware import wrap
+from tcpapp.apps.middleware import Timings, authenticated, rate_limited, timing, wrap
 from tcpapp.errors import InvalidOption
 from tcpapp.telemetry import AppFailed
 from tests.peers import Peer
@@ -91,25 +92,24 @@ def marking(app: Any) -> Any:
 
 
 FORMS = {
-    "function": (echo, b"{}\n{}\n"),
-    "partial": (partial(echo), b"{}\n{}\n"),
-    "coroutine": (waits, b"{}\n{}\n"),
-    "deferred": (later, b"{}\n{}\n"),
-    "class": (Greets, b"welcome\n{1 }\n{2 }\n"),
-    "object": (Greets(), b"welcome\n{1 }\n{2 }\n"),
-    "conversation": (talks, b"{}\n{}\n"),
-    "batch": (joins, b"{}+{}\n"),
+    "function": echo,
+    "partial": partial(echo),
+    "coroutine": waits,
+    "deferred": later,
+    "class": Greets,
+    "conversation": talks,
+    "batch": joins,
 }
 
 
 @pytest.mark.parametrize("form", ["function", "partial", "coroutine", "deferred", "conversation"])
 def test_a_function_around_each_message_works_for_every_form(form: str) -> None:
     """A plain function around `received` gets each message, and what it returns is the reply."""
-    app = shouting(FORMS[form][0])
+    app = shouting(FORMS[form])
     peer = Peer(app)
     peer.says(b"one\ntwo\n")
     assert peer.hears() == b"ONE\nTWO\n"
-    assert app.__doc__ == FORMS[form][0].__doc__
+    assert app.__doc__ == FORMS[form].__doc__
     peer.leaves()
     assert peer.told(AppFailed) == []
 
@@ -308,3 +308,33 @@ def test_what_cannot_be_wrapped_is_refused(app: Any, hooks: Any, says: str) -> N
     """`wrap` refuses an object that is no app, and a function that does not fit. The error says what would."""
     with pytest.raises(InvalidOption, match=says):
         wrap(app, **hooks)
+
+
+@pytest.mark.parametrize("order", list(permutations(["timing", "authenticated", "rate_limited"])), ids="-".join)
+@pytest.mark.parametrize("form", ["function", "coroutine", "class", "conversation", "batch"])
+def test_middleware_can_be_stacked_in_any_order(form: str, order: tuple[str, ...]) -> None:
+    """The three that come with tcpapp work on each other, around every form of app, in every order."""
+    timings = Timings()
+
+    def check(message: bytes, connection: Any) -> bytes:
+        return message
+
+    layers: dict[str, Callable[[Any], Any]] = {
+        "timing": lambda app: timing(app, timings),
+        "authenticated": lambda app: authenticated(app, check),
+        "rate_limited": lambda app: rate_limited(app, 100),
+    }
+    app = FORMS[form]
+    for each in order:
+        app = layers[each](app)
+    peer = Peer(app)
+    peer.connection.data.log = []
+    peer.says(b"ann\n")
+    peer.says(b"one\n")
+    greeting, numbered = (b"welcome\n", b"1 ") if form == "class" else (b"", b"")
+    assert peer.hears() == greeting + numbered + b"one\n"
+    assert peer.connection.data.identity == b"ann"
+    peer.half_closes()
+    peer.leaves()
+    assert timings.count == (1 if order.index("timing") < order.index("authenticated") else 2)
+    assert (peer.told(AppFailed), peer.reason.rule) == ([], "end-of-stream")
