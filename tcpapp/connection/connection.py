@@ -43,7 +43,7 @@ from tcpapp.connection.stages import Stages
 from tcpapp.connection.stream_sources import source_of
 from tcpapp.connection.ticks import Every
 from tcpapp.connection.unhandled import failed
-from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage
+from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage, without_frames
 from tcpapp.proxy_protocol import Header
 from tcpapp.transport.layers import session_on, tls_layer
 from tcpapp.transport.proxy_header import header_below
@@ -368,6 +368,7 @@ class Connection:
             return await self.receive()
         except NotConnected as error:
             if error.reason.clean:
+                without_frames(error)  # Python 3.12 keeps them, and this connection, in memory
                 raise StopAsyncIteration from None
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
@@ -276,3 +277,24 @@ def test_messages_of_the_first_step_of_a_conversation_are_one_write() -> None:
     peer = Peer(talk)
     assert peer.transport.writes == [b"1\n2\n"]
     peer.leaves()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("end", [Peer.half_closes, Peer.resets])
+def test_a_conversation_is_freed_at_the_end(end: Any) -> None:
+    """A conversation whose ``async for`` has ended leaves no reference cycle, on any Python."""
+    kept: list[Any] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        kept.append(ref(connection))
+        async for message in connection:
+            await connection.send(message)
+
+    peer = Peer(talk)
+    peer.says(b"one\n")
+    end(peer)
+    peer.transport.turn()
+    peer.connection = peer.transport.connection = None
+    peer.events.clear()
+    assert [each() for each in kept] == [None]

@@ -14,7 +14,7 @@ from typing_extensions import Self, override
 
 from tcpapp.connection.handlers import outcome_of, value_of
 from tcpapp.connection.waiters import fail_all
-from tcpapp.errors import NotConnected, UndecodableMessage, drop_frames
+from tcpapp.errors import NotConnected, UndecodableMessage, drop_frames, without_frames
 
 __all__ = ["Relay"]
 
@@ -78,6 +78,7 @@ class Relay:
             return await self.receive()
         except NotConnected as error:
             if error.reason.clean:
+                without_frames(error)  # Python 3.12 keeps them, and this connection, in memory
                 raise StopAsyncIteration from None
             raise
 
