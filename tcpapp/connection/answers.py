@@ -80,13 +80,13 @@ class Answers(Replies):
             return sum([len(each) + MESSAGE_COST for each in messages if each is not None])
         return sum([codec.weight(each) for each in as_bytes(messages) if each is not None])
 
-    def _replied(self, reply: Any) -> None:
-        self._all_replied([] if reply is None else [reply])
+    def _replied(self, reply: Any) -> Any:
+        return self._all_replied([] if reply is None else [reply])
 
-    def _all_replied(self, replies: Any) -> None:
+    def _all_replied(self, replies: Any) -> Any:
         self._stop_waiting()
         if self.pauses & CONNECTION_CLOSED:
-            return
+            return None
         working = self.pauses & HANDLING
         if working or not self.pauses & CONNECTION_CLOSING:
             try:
@@ -97,6 +97,7 @@ class Answers(Replies):
                 self.flush()
         if not working:
             self._settler.settle(self.continue_handling())
+        return None
 
     def _encode(self, replies: Any, taken: list[Any]) -> None:
         """Add `replies` to `taken` as bytes. Replies before one that the codec refuses are added."""

@@ -29,6 +29,9 @@ Each of them can be async: it returns a Deferred, or is a coroutine function. `N
 has `None` as a value (JSON's null), `Reply(None)` sends that value. When the connection ends, a pending reply is
 cancelled: a coroutine gets Twisted's ``CancelledError`` where it waits, and can clean up.
 
+A reply can be an iterator or an async iterator of messages, such as a generator. They are sent one by one, while the
+peer reads them. When the connection ends, the iterator is closed.
+
 One message of a connection is handled at a time, in order. With a ``concurrency`` over 1, the first two forms work on
 that many messages at once.
 

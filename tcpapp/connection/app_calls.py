@@ -12,7 +12,7 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of
+from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.matching import Matching
 from tcpapp.connection.outbox import Outbox
@@ -141,7 +141,7 @@ class AppCalls(Matching):
                     messages = messages[:place]
                     break
         replies = self._received_all(values, self._connection)
-        if isinstance(replies, AWAITABLE):
+        if isinstance(replies, AWAITABLE) or is_stream(replies):
             self._settle(replies, messages, self._all_replied)
         else:
             self._replies += replies_of(replies)

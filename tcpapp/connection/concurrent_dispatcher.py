@@ -12,7 +12,7 @@ messages after it are not. Messages after it that the app has already are cancel
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -21,41 +21,18 @@ from twisted.python.failure import Failure
 from tcpapp.connection.concurrency import IN_ORDER
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatcher
-from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, without_codec
+from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream, without_codec
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_ANSWERED, APP_WAITS, BUFFERED_CHANGED, TOO_MUCH_UNSENT, Settler
 from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSED, CONNECTION_CLOSING, HANDLING
 from tcpapp.connection.replies import replies_of
+from tcpapp.connection.reply_slot import SLOT_COST, Slot
+from tcpapp.connection.reply_stream import ReplyStream
 from tcpapp.connection.settings import Settings
 from tcpapp.framing import Framing
 
-__all__ = ["SLOT_COST", "ConcurrentDispatcher"]
-
-SLOT_COST: Final = 512
-"""Bytes that count for a message in the app's hands besides the message: its slot, and the Deferred of its reply."""
-
-
-class Slot:
-    """
-    The place of a message whose reply is not sent yet.
-
-    `reply` is the Deferred that the app returned, until it has fired. The app has the message `since` that time.
-    `replies` are the replies, of `size` bytes; `None` while they are not there. `weight` counts the bytes of memory
-    that the app holds for the message, or that its replies take while they wait. `dropped` says that an earlier message
-    failed: what the app still gives is not sent.
-    """
-
-    __slots__ = ("dropped", "failure", "replies", "reply", "since", "size", "weight")
-
-    def __init__(self) -> None:
-        self.reply: Deferred[Any] | None = None
-        self.replies: list[Any] | None = None
-        self.failure: Failure | None = None
-        self.dropped = False
-        self.since = 0.0
-        self.size = 0
-        self.weight = 0
+__all__ = ["ConcurrentDispatcher"]
 
 
 class ConcurrentDispatcher(Dispatcher):
@@ -74,6 +51,7 @@ class ConcurrentDispatcher(Dispatcher):
         "_max_unsent",
         "_most",
         "_oldest",
+        "_releasing",
         "_slots",
         "_unanswered",
         "_waiting_size",
@@ -100,6 +78,7 @@ class ConcurrentDispatcher(Dispatcher):
         self._oldest: Slot | None = None
         self._waiting_size = 0
         self._failing = False
+        self._releasing = False
         self._late_failures: list[Failure] = []
 
     @property
@@ -147,7 +126,7 @@ class ConcurrentDispatcher(Dispatcher):
         reply = self._app(message, connection)
         if self._replies and not had:  # replies to earlier messages, which came during the call
             self.flush()
-        if reply is None or not self._slots or not self._in_order or isinstance(reply, AWAITABLE):
+        if reply is None or not self._slots or not self._in_order or isinstance(reply, AWAITABLE) or is_stream(reply):
             return reply
         replies = [without_codec(reply)] if self._received_all is None else replies_of(reply)
         self._wait_for_earlier(self._new_slot(), replies)
@@ -155,11 +134,18 @@ class ConcurrentDispatcher(Dispatcher):
 
     def _settle(self, reply: Any, messages: list[Any], replied: Any = None) -> int:
         """As with one message at a time. A greeting is alone: the app gets no message before it is there."""
-        deferred = deferred_of(reply)
-        if deferred is None or messages[0] is None:
-            return super()._settle(reply if deferred is None else deferred, messages, replied)
+        if messages[0] is None:
+            return super()._settle(reply, messages, replied)
         before = len(self._replies)
-        slot = self._new_slot()
+        if is_stream(reply):
+            slot = self._new_slot()
+            deferred: Deferred[Any] | None = self._start_at(slot, reply)
+        else:
+            deferred = deferred_of(reply)
+            if deferred is None:
+                return super()._settle(reply, messages, replied)
+            slot = self._new_slot()
+        assert deferred is not None
         deferred.addCallbacks(self._came, self._failed, callbackArgs=(slot, replied is None), errbackArgs=(slot,))
         if slot.replies is None and slot in self._slots:
             self._wait_for(slot, deferred, messages)
@@ -177,8 +163,11 @@ class ConcurrentDispatcher(Dispatcher):
         slot.since = self._deadlines.seconds()
         slot.weight = self._weight_of(messages) + SLOT_COST
         self.handling_bytes += slot.weight
-        self._unanswered[slot] = None
-        self._note_oldest()
+        if slot.stream is not None and slot.stream.waits:
+            self._settler.settle(BUFFERED_CHANGED)
+        else:
+            self._unanswered[slot] = None
+            self._note_oldest()
         if self.pauses & CONNECTION_CLOSED:  # it ended while the app was called, and nothing else cancels this reply
             self.cancel_handler()
 
@@ -200,10 +189,51 @@ class ConcurrentDispatcher(Dispatcher):
         else:
             self.pauses &= ~AWAITING_REPLY
 
+    # Replies of many messages.
+
+    def _start_at(self, slot: Slot, source: Any) -> Deferred[Any]:
+        """The reply of `slot` is a stream, which begins when it has its place. Returns the Deferred of its end."""
+        stream = self._new_stream(source)
+        slot.stream, stream.slot = stream, slot
+        stream.in_place = slot in self._slots and (not self._in_order or slot is next(iter(self._slots)))
+        return self._start(stream)
+
+    def _stream_at(self, slot: Slot, source: Any) -> Deferred[Any]:
+        """The Deferred of `slot` fired with a stream. It is closed at once if the slot has no place any more."""
+        ended = self._start_at(slot, source)
+        ended.addCallbacks(self._came, self._failed, callbackArgs=(slot, True), errbackArgs=(slot,))
+        if slot not in self._slots:
+            ended.cancel()
+        return ended
+
+    def stream_waits(self, stream: ReplyStream) -> None:
+        """`stream` waits for the peer, for its turn or for its place: the app's time does not run."""
+        slot = stream.slot
+        if slot is None:
+            super().stream_waits(stream)
+        elif slot in self._unanswered:
+            del self._unanswered[slot]
+            self._note_oldest()
+
+    def stream_runs(self, stream: ReplyStream) -> None:
+        """`stream` has made progress: the app's time for its next message begins."""
+        slot = stream.slot
+        if slot is None:
+            super().stream_runs(stream)
+        elif slot.reply is not None:
+            slot.since = self._deadlines.seconds()
+            self._unanswered[slot] = None
+            self._unanswered.move_to_end(slot)
+            if self._oldest is slot:
+                self._oldest = None
+            self._note_oldest()
+
     # From the reply to the outbox.
 
-    def _came(self, reply: Any, slot: Slot, single: bool) -> None:
+    def _came(self, reply: Any, slot: Slot, single: bool) -> Any:
         """The Deferred of `slot` fired with its reply, or with the replies to a batch."""
+        if is_stream(reply):
+            return self._stream_at(slot, reply)
         if self._stop_waiting_for(slot):
             replies = reply if not single else [] if reply is None else [reply]
             taken: list[Any] = []
@@ -215,6 +245,7 @@ class ConcurrentDispatcher(Dispatcher):
             else:
                 self._take(slot, taken)
         self._go_on()
+        return None
 
     def _failed(self, failure: Failure, slot: Slot) -> None:
         """The Deferred of `slot` failed."""
@@ -270,12 +301,21 @@ class ConcurrentDispatcher(Dispatcher):
             self._settler.settle(TOO_MUCH_UNSENT, unsent)
 
     def _release(self) -> None:
-        """Send the replies that waited for a reply that is there now, in order."""
+        """Send the replies that waited for a reply that is there now, in order. A stream that is first begins."""
+        if self._releasing:  # a stream, or a write, has answered a message: the loop goes on with it
+            return
+        self._releasing = True
         released = 0
         while self._slots and not self.pauses & CONNECTION_CLOSED:
             slot = next(iter(self._slots))
             if slot.replies is None:
-                break
+                if slot.stream is None or slot.stream.in_place:
+                    break
+                self.flush()  # the stream begins when the peer has taken what is before it
+                slot.stream.in_place = True
+                if slot.stream.can_go_on:
+                    self.go_on(slot.stream)
+                continue
             del self._slots[slot]
             released += slot.size
             self._discount(slot)
@@ -285,6 +325,7 @@ class ConcurrentDispatcher(Dispatcher):
                 released = 0
             if slot.failure is not None:
                 self._fail_now(slot.failure)
+        self._releasing = False
         self._update_room()
 
     def _go_on(self) -> None:

@@ -16,10 +16,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from tcpapp.close_reason import CloseReason
-from tcpapp.connection.app_calls import AppCalls
 from tcpapp.connection.conversation import RunningConversation
 from tcpapp.connection.deadlines import Deadlines
-from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, value_of
+from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream, value_of
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_IDLE, NOTHING, Settler
@@ -33,6 +32,7 @@ from tcpapp.connection.pause_flags import (
     RECEIVE_ONLY,
 )
 from tcpapp.connection.settings import Settings
+from tcpapp.connection.streamed_replies import StreamedReplies
 from tcpapp.framing import Framing
 from tcpapp.framing.decoded import as_bytes
 from tcpapp.limits.fairness import turn_seconds
@@ -40,7 +40,7 @@ from tcpapp.limits.fairness import turn_seconds
 __all__ = ["Dispatcher"]
 
 
-class Dispatcher(AppCalls):
+class Dispatcher(StreamedReplies):
     """
     Hands the messages of one connection to its app.
 
@@ -50,10 +50,7 @@ class Dispatcher(AppCalls):
 
     __slots__ = (
         "_budget",
-        "_clock",
         "_conversation",
-        "_deadlines",
-        "_fair_share",
         "_has_turn",
         "slow",
     )
@@ -69,14 +66,10 @@ class Dispatcher(AppCalls):
         deadlines: Deadlines,
         clock: IReactorTime | None,
     ) -> None:
-        limits = settings.limits
-        super().__init__(connection, settler, framing, settings.codec, inbox, outbox, limits.write_high)
-        self._deadlines = deadlines
-        self._clock = clock
-        self._fair_share = settings.fair_share
+        super().__init__(connection, settler, framing, settings, inbox, outbox, deadlines, clock)
         self._has_turn = False
         self.slow = False
-        self._budget = turn_seconds(limits.work_per_turn) if clock is not None else inf
+        self._budget = turn_seconds(settings.limits.work_per_turn) if clock is not None else inf
         self._conversation: RunningConversation | None = None
 
     @property
@@ -204,6 +197,8 @@ class Dispatcher(AppCalls):
     def resume(self, why: int) -> int:
         """The reason `why` is gone. Returns the outcome."""
         self.pauses &= ~why
+        if self._streams:
+            self._continue_streams()
         return self.continue_handling()
 
     def closed(self, reason: CloseReason) -> None:
@@ -226,6 +221,7 @@ class Dispatcher(AppCalls):
         self.handling_bytes = 0
         self.requests = self._unsorted = None
         self._replies.clear()
+        self._streams.clear()
 
     def _begin(self, first: Any) -> Any:
         """Take the result of the first call: a conversation to run, or a greeting to send."""
@@ -235,7 +231,7 @@ class Dispatcher(AppCalls):
             )
             self._conversation.begin(first)
             return None
-        if first is None or self._codec is None or isinstance(first, AWAITABLE):
+        if first is None or self._codec is None or isinstance(first, AWAITABLE) or is_stream(first):
             return first
         return self._codec.encode(value_of(first))
 

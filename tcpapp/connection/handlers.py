@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from types import CoroutineType
 from typing import Any, Generic
@@ -29,6 +29,7 @@ __all__ = [
     "Reply",
     "deferred_of",
     "handlers_of",
+    "is_stream",
     "outcome_of",
     "value_of",
     "without_codec",
@@ -39,8 +40,15 @@ Value = TypeVar("Value", default=Any)
 AWAITABLE = (Deferred, CoroutineType, asyncio.Future)
 """What an app can return when its reply is not there yet."""
 
+STREAMS = (Iterator, AsyncIterator)
+"""What an app can return when its reply is many messages. A list, a tuple and a dict are values."""
+
 VALUES = frozenset({dict, list, str, bytes, int, float, bool})
 """The types of most values: a reply of such a type needs no further check."""
+
+
+NO_STREAMS = VALUES | {CoroutineType, Deferred, type(None)}
+"""The types of most replies: a reply of such a type is no stream, and needs no further check."""
 
 
 class Reply(Generic[Value]):
@@ -53,9 +61,9 @@ class Reply(Generic[Value]):
             return Reply(WEATHER.get(city))
 
     It can be used in every place of a reply: as the result of ``received``, ``opened`` or ``draining``, of a Deferred
-    or a coroutine, and in the list of a `batch`. Without a codec, `value` is the bytes of the message, and
-    ``Reply(None)`` is an `UnsendableMessage`, the app's failure. ``send`` and ``request`` take the value itself:
-    ``send(None)`` sends null.
+    or a coroutine. The list of a `batch` and an iterator can have it among their messages. Without a codec, `value` is
+    the bytes of the message, and ``Reply(None)`` is an `UnsendableMessage`, the app's failure. ``send`` and ``request``
+    take the value itself: ``send(None)`` sends null.
     """
 
     __slots__ = ("value",)
@@ -137,6 +145,11 @@ def value_of(reply: Any) -> Any:
     return reply.value if type(reply) is Reply else reply
 
 
+def is_stream(reply: Any) -> bool:
+    """Whether a reply is an iterator or an async iterator of messages, as generators are."""
+    return type(reply) not in NO_STREAMS and isinstance(reply, STREAMS)
+
+
 def without_codec(reply: Any) -> Any:
     """The message of a reply without a codec. Raises `UnsendableMessage` for ``Reply(None)``."""
     if type(reply) is not Reply:
@@ -175,7 +188,7 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
         kind = type(reply)
         if kind in VALUES:
             return encode(reply)
-        if reply is None or isinstance(reply, AWAITABLE):
+        if reply is None or isinstance(reply, AWAITABLE) or is_stream(reply):
             return reply
         return encode(reply.value if kind is Reply else reply)
 

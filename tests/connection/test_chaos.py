@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +38,7 @@ TIMES = Timeouts(
 )
 
 IN_APP = ["reply", "reply", "reply", "none", "later", "send", "big", "slow", "slow", "receive", "request", "pause"]
+IN_APP += ["stream", "stream later"]
 TASKS = ["ticks", "receives", "fails", "cleans_up", "cuts"]
 MOST_TASKS = 3
 ENDS = ["close", "close now", "drain", "abort", "fail"]
@@ -76,6 +77,7 @@ class Run:
         self.taken: list[int] = []
         self.replies: list[int] = []
         self.junk = self.said = 0
+        self.streams = {"begun": 0, "ended": 0}
         self.pending: list[Deferred[Any]] = []
         self.reasons: list[Any] = []
         self.talks: list[str] = []
@@ -141,6 +143,8 @@ class Run:
             self.machine.clock.rightNow += 0.001
         elif what == "fail":
             raise Broken
+        elif what.startswith("stream") and self.machine.app in ("function", "coroutines"):
+            return self.stream() if what == "stream" else self.stream_later()
         elif what in ENDS:
             self.end(what)
         elif what in ("receive", "request", "pause"):
@@ -200,6 +204,31 @@ class Run:
     def closed(self, reason: Any) -> None:
         assert self.tasks == 0, "the app was told of the end before its tasks had ended"
         self.reasons.append(reason)
+
+    # Replies of many messages.
+
+    def stream(self) -> Iterator[Any]:
+        """Give several replies, of which each takes time."""
+        self.streams["begun"] += 1
+        try:
+            for what in ("r", "x" * 60, "r", "r"):
+                self.machine.clock.rightNow += 0.0002
+                yield self.reply(what)
+        finally:
+            self.streams["ended"] += 1
+
+    async def stream_later(self) -> AsyncIterator[Any]:
+        """Give several replies. The second one is there when the test answers."""
+        self.streams["begun"] += 1
+        try:
+            yield self.reply("r")
+            self.pending.append(Deferred())
+            reply = await self.pending[-1]
+            if reply is not None:
+                yield reply
+            yield self.reply("x" * 60)
+        finally:
+            self.streams["ended"] += 1
 
     def reply(self, what: str) -> Any:
         """Return a message to the peer, with the number of the app's messages so far."""
@@ -552,6 +581,7 @@ class Chaos:
                 assert not isinstance(each, Exception) or isinstance(each, (*EXPECTED, Broken))
             assert run.tasks == 0
             assert run.talks in ([], ["began", "ended"])
+            assert run.streams["begun"] == run.streams["ended"]
         assert self.clock.getDelayedCalls() == []
         assert (self.factory.info().buffered, dict(self.factory.settings.memory_budget._held)) == (0, {})
         assert self.factory.connections == set()
@@ -670,7 +700,7 @@ def test_each_message_and_each_wait_is_accounted_for(config: dict[str, Any], ste
 
 CALM = {name: STEPS[name] for name in ("turn", "take", "stall", "go_on", "hold")}
 CALM["say"] = (
-    st.lists(choose(["reply", "none", "later", "send", "big", "slow", "pause"]), min_size=1, max_size=12),
+    st.lists(choose(["reply", "none", "later", "send", "big", "slow", "pause", "stream"]), min_size=1, max_size=12),
     choose([b"", b"", b"[0,", b"x" * 150 + b"\n"]),
 )
 CALM["answer"] = (choose(["reply"]),)

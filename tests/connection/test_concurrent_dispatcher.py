@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from tcpapp import Limits, Reply, Timeouts
 from tcpapp.apps import echo
-from tcpapp.connection.concurrent_dispatcher import SLOT_COST
 from tcpapp.connection.inbox import MESSAGE_COST
+from tcpapp.connection.reply_slot import SLOT_COST
 from tcpapp.telemetry import AppFailed
 from tests.peers import AbruptTransport, NotedTransport, Peer, Switch, never, stalled
 

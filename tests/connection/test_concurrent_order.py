@@ -5,6 +5,7 @@ or out of its order, and nothing is left.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from tcpapp.telemetry import AppFailed
 from tests.peers import AbruptTransport, NotedTransport, Peer, TurnClock
 
 KINDS = ["now", "now", "none", "fired", "later", "later", "later", "waits", "waits"]
-FAILING = [*KINDS, *KINDS, "raises", "wrong"]
+STREAMS = ["stream", "stream-later"]
+FAILING = [*KINDS, *KINDS, *STREAMS, "raises", "wrong"]
 
 
 class Broken(Exception):
@@ -27,13 +29,16 @@ class App:
     """
     An app that answers each message in the way that its text asks for, and notes which messages it was called with.
 
-    `pending` are the Deferreds of its replies by number, until it answers. The connection can cancel them.
+    `answered` are its replies: the number of the message, and a number that counts the messages of a stream. `open`
+    counts the streams that have begun and not ended. `pending` are the Deferreds of its replies by number, until it
+    answers. The connection can cancel them.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.called: list[int] = []
-        self.answered: list[int] = []
+        self.answered: list[tuple[int, int]] = []
+        self.open = 0
         self.failed: list[int] = []
         self.cancelled: list[int] = []
         self.pending: dict[int, Deferred[Any]] = {}
@@ -45,6 +50,8 @@ class App:
         if kind in ("later", "waits"):
             self.pending[number] = Deferred(lambda _: self.cancelled.append(number))
             return self.pending[number] if kind == "later" else self.wait(number)
+        if kind.startswith("stream"):
+            return self.stream(number) if kind == "stream" else self.stream_later(number)
         if kind == "raises":
             self.failed.append(number)
             raise Broken
@@ -53,8 +60,33 @@ class App:
             return "no bytes"
         if kind == "none":
             return None
-        self.answered.append(number)
-        return b"%d" % number if kind == "now" else succeed(b"%d" % number)
+        return self.reply(number) if kind == "now" else succeed(self.reply(number))
+
+    def reply(self, number: int, part: int = 0) -> bytes:
+        """Return a reply, and note it."""
+        self.answered.append((number, part))
+        return b"%d.%d" % (number, part)
+
+    def stream(self, number: int) -> Iterator[bytes]:
+        """Answer with several messages."""
+        self.open += 1
+        try:
+            for part in range(3):
+                yield self.reply(number, part)
+        finally:
+            self.open -= 1
+
+    async def stream_later(self, number: int) -> AsyncIterator[bytes]:
+        """Answer with a message, then with what the test answers, and with another message."""
+        self.open += 1
+        try:
+            yield self.reply(number, 0)
+            self.pending[number] = Deferred(lambda _: self.cancelled.append(number))
+            if await self.pending[number] is not None:
+                yield self.reply(number, 1)
+            yield self.reply(number, 2)
+        finally:
+            self.open -= 1
 
     @property
     def waiting(self) -> list[int]:
@@ -70,9 +102,10 @@ class App:
         if self.waiting:
             number = self.waiting[place % len(self.waiting)]
             deferred = self.pending.pop(number)
-            if how == "reply":
-                self.answered.append(number)
-                deferred.callback(b"%d" % number)
+            if how == "reply" and (number, 0) in self.answered:  # a stream
+                deferred.callback(True)
+            elif how == "reply":
+                deferred.callback(self.reply(number))
             elif how == "none":
                 deferred.callback(None)
             else:
@@ -133,19 +166,18 @@ class Model:
 
     def check(self, orderly: bool) -> None:
         """Check what the peer heard. After an `orderly` end it has heard all replies."""
-        app, heard = self.app, [int(each) for each in self.peer.hears().split()]
+        app = self.app
+        heard = [tuple(map(int, each.split(b"."))) for each in self.peer.hears().split()]
         assert app.called == list(range(len(app.called))), "each message once, in order"
         assert len(heard) == len(set(heard)), "no reply twice"
         assert set(heard) <= set(app.answered)
         if self.replies == "in-order":
             assert heard == sorted(heard)
-            before = [each for each in sorted(app.answered) if not app.failed or each < min(app.failed)]
+            before = [each for each in sorted(app.answered) if not app.failed or each[0] < min(app.failed)]
             assert heard == before[: len(heard)], "no reply is missing before another"
         if orderly and not app.failed:
             assert sorted(heard) == sorted(app.answered)
             assert len(app.called) == self.said
-        if app.failed and self.peer.reason.rule == "app-failed":
-            assert set(heard) >= {each for each in app.answered if each < min(app.failed)} or self.replies == "as-ready"
 
     def check_nothing_is_left(self) -> None:
         """Check that nothing is counted, and nothing waits."""
@@ -153,6 +185,7 @@ class Model:
         info = peer.protocol.info()
         assert (info.state, info.in_flight, info.buffered, info.unsent) == ("closed", 0, 0, 0)
         assert (peer.factory.info().buffered, self.clock.getDelayedCalls()) == (0, [])
+        assert app.open == 0, "each stream is closed"
         assert all(each.called for each in app.pending.values()), "each message that was not answered is cancelled"
         for each in peer.told(AppFailed):
             assert each.failure.type is not CancelledError or app.failed
@@ -160,7 +193,7 @@ class Model:
 
 SIZES = st.sampled_from([Limits(), Limits(write_high=3), Limits(write_high=3, max_unsent=9)])
 SAY = st.tuples(st.just("say"), st.lists(st.sampled_from(FAILING), min_size=1, max_size=8))
-SAY_WELL = st.tuples(st.just("say"), st.lists(st.sampled_from(KINDS), min_size=1, max_size=8))
+SAY_WELL = st.tuples(st.just("say"), st.lists(st.sampled_from([*KINDS, *STREAMS]), min_size=1, max_size=8))
 ANSWER = st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from(["reply", "reply", "none", "fail", "cancel"]))
 ANSWER_WELL = st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from(["reply", "reply", "none"]))
 FLOW = st.tuples(st.sampled_from(["stall", "go_on", "turn", "pause", "resume"]))
