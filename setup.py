@@ -13,6 +13,9 @@ from setuptools import setup
 
 COMPILED = [
     "tcpapp/framing/loops.py",
+    "tcpapp/framing/decoded.py",
+    "tcpapp/framing/wants.py",
+    "tcpapp/framing/reader.py",
     "tcpapp/telemetry/counters.py",
     "tcpapp/connection/deadlines.py",
     "tcpapp/connection/inbox.py",

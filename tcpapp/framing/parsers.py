@@ -77,10 +77,18 @@ class Parser(Framing):
     def _start(self) -> None:
         if (reader := getattr(self, "_reader", None)) is not None:
             reader.close()
-        super()._start()
         self._reader = MessageReader(self._parse, self.max, whole=self._form == "whole")
+        super()._start()
         if self._form == "bytes":
             self._reader.new_body = _no_body
+
+    @property
+    def _held(self) -> bytes | bytearray:
+        return self._reader.held
+
+    @_held.setter
+    def _held(self, held: bytes | bytearray) -> None:
+        self._reader.held = held
 
     @override
     def fresh(self) -> Self:
@@ -111,30 +119,21 @@ class Parser(Framing):
     @override
     def receive(self, chunk: bytes) -> list[Any]:
         """The messages that are now whole. Raises `UnreadableStream`."""
+        reader = self._reader
+        if len(chunk) < reader.room and (reader.mark is None or reader.mark not in chunk):
+            reader.held += chunk
+            reader.room -= len(chunk)
+            return []
         if self.failure is not None:
             self._check()
         messages: list[Any] = []
         try:
-            self._read(chunk, messages)
+            reader.receive(chunk, messages)
         except UnreadableStream as error:
             return self._fail(error, messages)
         except Exception as error:  # noqa: BLE001 - of the user's generator, which can raise anything
             return self._fail(self._fault_of(error), messages)
         return self._only_bytes(messages) if self._form == "bytes" else messages
-
-    def _read(self, chunk: bytes, messages: list[Any]) -> None:
-        start = 0
-        if self._held:
-            held = self._held = bytearray(self._held) if isinstance(self._held, bytes) else self._held
-            held += chunk
-            end = self._reader.go_on(held, messages)
-            if end < 0:
-                return
-            start = len(chunk) - (len(held) - end)
-            self._held = b""
-        begin = self._reader.read(chunk, start, messages)
-        if begin >= 0:
-            self._held = chunk[begin:]
 
     def _only_bytes(self, messages: list[Any]) -> list[Any]:
         for place, message in enumerate(messages):
@@ -193,13 +192,9 @@ class Parser(Framing):
     @override
     def _read_state(self, state: StateReader) -> None:
         super()._read_state(state)
-        held = self._held
-        messages: list[Any] = []
-        try:
-            begin = self._reader.read(bytes(held), 0, messages)
-        except Exception:  # noqa: BLE001 - as in `receive`
-            begin = -1
-        if messages or begin != (0 if held else -1):
+        held = bytes(self._held)
+        self._held = b""
+        if held and not self._reader.load(held):
             raise self._impossible(f"{len(held)} bytes held, which do not begin one message")
 
     @override

@@ -19,6 +19,13 @@ __all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse"]
 Parse = Generator[Any, Any, Any]
 """A generator that reads one message: it yields wants, gets their bytes, and returns the message."""
 
+SMALL: Final = 4096
+"""
+Up to so many held bytes are joined with a chunk to look for a want. More are gathered in a `bytearray`.
+
+So the work for a chunk is bounded, and short messages are read by the quick loop also if they come in many chunks.
+"""
+
 EMPTY_WANTS: Final = 1000
 """The most wants in a row that take no byte: our choice. A parser that asks for more of them would never end."""
 
@@ -31,6 +38,9 @@ The stream is then between two messages. So any number of such bytes can come, a
 
 DONE: Final = object()
 """What is yielded behind a message."""
+
+END: Final = object()
+"""Stands for a want where no byte is left to read."""
 
 
 def drive(parse: Callable[[], Parse], box: list[Any]) -> Parse:
@@ -48,10 +58,12 @@ class MessageReader:
     """
     Where a parser is in a stream: the generator that reads the message, what it wants, and where that begins.
 
-    `want` is `None` between two messages. The places count from the beginning of the buffer that is read: of a chunk,
-    or of the held bytes of the message. With `whole`, a message is a `Decoded`, its bytes and its value.
-
-    `stream` is the body that comes behind the last message; `None` where there is none. `new_body` makes bodies.
+    - `held`: the bytes of the unfinished message. There is `room` for so many more before it is worth to look at them
+      again, but not for a byte that is `mark`, if there is one.
+    - `want`: what it waits for, `at` this place of them; `None` between two messages. The places count from the
+      beginning of the buffer that is read, in which the message begins at `begin`.
+    - `whole`: a message is a `Decoded`, its bytes and its value.
+    - `stream`: the body that comes behind the last message; `None` where there is none. `new_body` makes bodies.
     """
 
     __slots__ = (
@@ -63,8 +75,12 @@ class MessageReader:
         "_send",
         "at",
         "begin",
+        "enough",
+        "held",
+        "mark",
         "max",
         "new_body",
+        "room",
         "searched",
         "stream",
         "want",
@@ -79,6 +95,9 @@ class MessageReader:
         self.max = most
         self.whole = whole
         self.begin = self.at = self.searched = 0
+        self.held: bytes | bytearray = b""
+        self.enough = self.room = 0
+        self.mark: bytes | None = None
         self._empty_at = self._empty = 0
         self.new_body: Callable[[int | None], Body] = Body
         self.stream: BodyReader | None = None
@@ -93,55 +112,127 @@ class MessageReader:
     def _place(self) -> tuple[Any, ...] | None:
         if self.want is None:
             return None
-        return repr(self.want), self.at, self.searched, self._empty_at, self._empty
+        return repr(self.want), self.at, self._empty_at, self._empty
 
     def close(self) -> None:
         """The stream is not read on from here: let the generator end, whatever it does about that."""
         self.want = None
+        self.room = 0
         if self.stream is not None:
             self.stream.close()
         with suppress(Exception):
             self._driver.close()
 
-    def read(self, chunk: bytes, begin: int, messages: list[Any]) -> int:
+    def receive(self, chunk: bytes, messages: list[Any]) -> None:
         """
-        Read all messages from `begin` on, which is a beginning. Returns where the unfinished one begins, or -1.
+        Read the messages that are whole with this `chunk`, and hold the beginning of the next one.
 
         Raises what the generator raises, and `UnreadableStream` for a want that cannot be met.
         """
-        size, find, send = len(chunk), chunk.find, self._send
-        if self.stream is not None:
-            begin = self._read_body(self.stream, chunk, begin)
-        while begin < size:
-            at = begin
-            last = begin + self.max
-            want = send(None)
-            while want is not DONE:
-                if type(want) is int:
-                    end = at + want
-                    if at < end <= size and end <= last:
-                        want = send(chunk[at:end])
-                        at = end
-                        continue
-                elif type(want) is Until:
-                    end = find(want.delimiter, at, last)
-                    if at <= end <= at + want.max:
-                        data = chunk[at:end]
-                        at = end + want.length
-                        want = send(data)
-                        continue
-                self.want, self.begin, self.at, self.searched = want, begin, at, at
-                data = self._take(chunk)
-                if data is None:
-                    self._shift(begin)
-                    return begin
-                at = self.at
-                want = send(data)
-            self._add(chunk, begin, at, messages)
-            begin = at
-            if self.stream is not None:
-                begin = self._read_body(self.stream, chunk, begin)
+        held = self.held
+        self.room = 0
+        if len(held) > SMALL:
+            if isinstance(held, bytes):
+                held = self.held = bytearray(held)
+            held += chunk
+            end = self._go_on(held, messages)
+            if end < 0:
+                self.room = self.enough - len(held)
+                return
+            chunk, held = bytes(held[end:]), b""
+        buffer = b"".join((held, chunk)) if held else chunk
+        begin = self._read(buffer, messages)
+        if begin < 0:
+            self.held, self.mark = b"", None
+        else:
+            self._hold(buffer[begin:] if begin else buffer)
+
+    def _hold(self, held: bytes) -> None:
+        """Hold an unfinished message, and note how many bytes can be added without a look at them."""
+        self.held = held if self.enough <= SMALL else bytearray(held)
+        self.room = self.enough - len(held)
+
+    def load(self, held: bytes) -> bool:
+        """Hold the bytes of an unfinished message. Returns whether they are the beginning of one message."""
+        messages: list[Any] = []
+        try:
+            self.receive(held, messages)
+        except Exception:  # noqa: BLE001 - of the generator, which can raise anything
+            return False
+        return not messages and self.stream is None and self.held == held
+
+    def _read(self, buffer: bytes, messages: list[Any]) -> int:  # noqa: C901 - a call for each want takes too long
+        """Read messages from `buffer`, which begins with the unfinished one. Returns where the next one is, or -1."""
+        size, find, send, most = len(buffer), buffer.find, self._send, self.max
+        box, whole = self._box, self.whole
+        begin, at, want = 0, self.at, self.want
+        if want is None:
+            begin = at = 0 if self.stream is None else self._read_body(self.stream, buffer, 0)
+            want = send(None) if begin < size else END
+        last = begin + most
+        while want is not END:
+            if type(want) is int:
+                end = at + want
+                if at < end <= size and end <= last:
+                    at, want = end, send(buffer[at:end])
+                    continue
+                if size < end <= last:
+                    return self._wait(want, begin, at, end, None)
+            elif type(want) is Until:
+                end = find(want.delimiter, at, last)
+                if at <= end <= at + want.max:
+                    at, want = end + want.length, send(buffer[at:end])
+                    continue
+                stop = at + want.max + want.length
+                if end < 0 and size < last and size < stop:
+                    return self._wait(want, begin, at, min(stop, last), want.mark)
+            elif want is DONE:
+                if self._asked is None and at > begin and (value := box[0]) is not NO_MESSAGE:
+                    messages.append(Decoded(buffer[begin:at], value) if whole else value)
+                    self._empty_at = self._empty = 0
+                else:
+                    at = self._end(buffer, begin, at, messages)
+                begin, last = at, at + most
+                want = send(None) if at < size else END
+                continue
+            data = self._look(want, buffer, begin, at)
+            if data is None:
+                return begin
+            at, want = self.at, send(data)
+        self.want = box[0] = None
         return -1
+
+    def _wait(self, want: Any, begin: int, at: int, enough: int, mark: bytes | None) -> int:
+        """`want` has to wait; its message is held from `begin` on. Returns `begin`."""
+        self.want = want
+        self.at = self.searched = at - begin
+        self.begin = 0
+        self.enough = enough - begin
+        self.mark = mark
+        return begin
+
+    def _look(self, want: Any, buffer: bytes, begin: int, at: int) -> Any:
+        """What is wanted, `at` this place of the message that begins at `begin`; `None` while it has not all come."""
+        self.want, self.begin, self.at, self.searched = want, begin, at, at
+        data = self._take(buffer)
+        if data is None:
+            self.at -= begin
+            self.searched -= begin
+            self.begin = 0
+            self._note_wait()
+        return data
+
+    def _note_wait(self) -> None:
+        """Note what has to come before it is worth looking at the held bytes again."""
+        want = self.want
+        self.mark = None
+        if type(want) is int:
+            self.enough = self.at + want
+        elif type(want) is Until:
+            self.enough = min(self.at + want.max + want.length, self.max)
+            self.mark = want.mark
+        else:
+            self.enough = 0
 
     def _read_body(self, stream: BodyReader, chunk: bytes, begin: int) -> int:
         """Read the body behind a message. Returns where the next message begins."""
@@ -153,19 +244,19 @@ class MessageReader:
         self.stream = None
         return end
 
-    def go_on(self, held: bytearray, messages: list[Any]) -> int:
+    def _go_on(self, held: bytearray, messages: list[Any]) -> int:
         """More of the unfinished message is `held`. Returns where it ends, or -1. Raises as `read` does."""
         want = self.want
-        if type(want) is int and self.at + want > len(held):  # it fits into ``max``: that was seen when it was new
-            return -1
         while want is not DONE:
             data = self._take(held)
             if data is None:
+                self._note_wait()
                 return -1
             self.want = want = self._send(data)
             self.searched = self.at
-        self._add(held, 0, self.at, messages)
-        return self.at
+        end = self.at
+        self._add(held, 0, end, messages)
+        return end
 
     def _take(self, buffer: bytes | bytearray) -> Any:
         """What is wanted, from `buffer`; `None` while it has not all come."""
@@ -198,11 +289,10 @@ class MessageReader:
         if self._empty > EMPTY_WANTS:
             raise MalformedFrame(f"the parser has more than {EMPTY_WANTS} wants in a row that take no byte")
 
-    def _shift(self, begin: int) -> None:
-        """The unfinished message is held from its `begin` on."""
-        self.at -= begin
-        self.searched -= begin
-        self.begin = 0
+    def _end(self, buffer: bytes, begin: int, end: int, messages: list[Any]) -> int:
+        """A message ends in `buffer`. Returns where the next one begins: behind the body, if there is one."""
+        self._add(buffer, begin, end, messages)
+        return end if self.stream is None else self._read_body(self.stream, buffer, end)
 
     def _add(self, buffer: bytes | bytearray, begin: int, end: int, messages: list[Any]) -> None:
         """A message ends."""

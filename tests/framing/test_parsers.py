@@ -20,7 +20,7 @@ from tcpapp.errors import (
     UnreadableStream,
     UnsendableMessage,
 )
-from tcpapp.framing import NO_MESSAGE, Framing, Parser, exactly, parser, peek, until
+from tcpapp.framing import NO_MESSAGE, Framing, Parser, exactly, parser, peek, until, until_any
 from tcpapp.framing.decoded import Decoded
 from tcpapp.framing.reader import EMPTY_WANTS, Parse
 from tests.framing.generators import memcached, record, resp, words
@@ -209,6 +209,18 @@ def test_a_parser_that_takes_no_bytes(want: Any) -> None:
     assert str(failure) == "the parser has more than 1000 wants in a row that take no byte"
 
 
+def test_wants_that_take_no_bytes_are_counted_for_each_message() -> None:
+    """Any number of messages can begin with a want that takes no byte."""
+
+    @parser
+    def looking() -> Parse:
+        """Look at a byte, and read it."""
+        yield peek(1)
+        return (yield exactly(1))
+
+    assert looking().receive(b"a" * 3 * EMPTY_WANTS) == [b"a"] * 3 * EMPTY_WANTS
+
+
 def test_a_message_of_no_bytes() -> None:
     """A generator that returns before it has taken a byte is malformed: it would return for ever."""
 
@@ -231,6 +243,37 @@ def test_a_long_message_in_small_chunks_is_joined_once() -> None:
     data = bytes(range(256)) * 400
     frame = memcached().frame(([b"set", b"k", b"0", b"0", b"%d" % len(data)], data))
     assert read(memcached(), [frame[at : at + 100] for at in range(0, len(frame), 100)])[0][0][1] == data
+
+
+def test_a_long_message_of_many_wants() -> None:
+    """A message far over the bytes that are joined is read by every want, however it is cut."""
+
+    @parser
+    def long() -> Parse:
+        """Read a count, and so many parts of each kind."""
+        count = int((yield until(b"\n")))
+        parts = []
+        for _ in range(count):
+            size = int((yield until(b":", max=8)))
+            parts.append((yield peek(2)) + (yield exactly(size)))
+            parts.append((yield until_any([b";", b"\r\n"]))[0])
+        return parts
+
+    part = b"3000:" + b"a" * 3000 + b"b" * 5000 + b"\r\n"
+    stream = (b"4\n" + part * 4) * 2
+    expected = [[b"aa" + b"a" * 3000, b"b" * 5000] * 4] * 2
+    for size in (1, 7, 1000, 4999, len(stream)):
+        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert read(long(), chunks, moves=size > 500) == (expected, None)
+
+
+def test_a_stream_of_single_bytes_is_held_in_little_memory() -> None:
+    """A long message that comes in single bytes is held in one `bytearray`."""
+    state = memcached()
+    for byte in single(b"set k 0 0 100000\r\n" + b"x" * 20_000):
+        state.receive(byte)
+    assert isinstance(state.beginning, bytearray)
+    assert state.held == 20_018
 
 
 # The state

@@ -9,6 +9,7 @@ import pytest
 from tcpapp.errors import InvalidFraming, MalformedFrame, MessageTooLong, TruncatedMessage, UnreadableStream
 from tcpapp.framing import Framing, exactly, parser, peek, until, until_any
 from tcpapp.framing.reader import Parse
+from tcpapp.framing.wants import _KEPT, KEPT
 from tests.framing.streams import cuts
 
 LONG = 10_000
@@ -148,6 +149,14 @@ def test_wants_are_used_again() -> None:
     assert until(b"\r\n", max=5) is until(b"\r\n", 5)
     assert until_any([b"a", b"b"]) is until_any((b"a", b"b"))
     assert peek(4) is peek(4)
+
+
+def test_a_few_wants_are_kept() -> None:
+    """Arguments that come from a peer do not make memory grow: only some wants are kept."""
+    for number in range(5 * KEPT):
+        until(b"%d" % number)
+    assert len(_KEPT) <= KEPT
+    assert given(of(until(b"7")), b"a7") == [[b"a"]]
 
 
 def test_wants_have_the_form_of_their_calls() -> None:
