@@ -173,7 +173,10 @@ class _Steps:
         return self
 
     def __anext__(self) -> Deferred[Any]:
-        return deferred(self._steps.__anext__())
+        return Deferred.fromCoroutine(as_task(self._step()))  # it ends when the step has ended, also if cancelled
+
+    async def _step(self) -> Any:
+        return await self._steps.__anext__()
 
     async def aclose(self) -> None:
         """Close the iterator, if it can be closed, as generators can."""
@@ -297,9 +300,16 @@ def _as_task(function: Callable[..., Any], place: int) -> Callable[..., Any]:
         given = [*arguments]
         given[place] = Native(given[place])
         result = function(*given)
-        return deferred(result) if inspect.isawaitable(result) and not isinstance(result, Deferred) else result
+        if inspect.isawaitable(result) and not isinstance(result, Deferred):
+            return deferred(result).addCallback(_in_steps)
+        return _in_steps(result)
 
     return call
+
+
+def _in_steps(reply: Any) -> Any:
+    """Return a reply that is an async iterator as one whose steps run as tasks; any other reply as it is."""
+    return _Steps(reply) if isinstance(reply, AsyncIterator) else reply
 
 
 class _TaskConversation(Conversation):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -440,5 +441,44 @@ def test_a_task_of_asyncio_can_tick() -> None:
         peer.connection.close()
         await turns()
         assert log == [0, 0, 0, 0, "over"]
+
+    asyncio.run(main())
+
+
+# Replies of many messages ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["function", "coroutine", "class"])
+def test_a_reply_of_many_messages_can_await_asyncio(form: str) -> None:
+    """An async generator of an app awaits asyncio between its messages, and is closed at the end of the connection."""
+
+    async def main() -> None:
+        log: list[str] = []
+
+        async def counts(message: bytes, connection: Any) -> AsyncIterator[bytes]:
+            try:
+                for number in range(int(message)):
+                    await asyncio.sleep(0)
+                    yield b"%d" % number
+                if message == b"3":
+                    await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                log.append("closed")
+
+        async def later(message: bytes, connection: Any) -> AsyncIterator[bytes]:
+            await asyncio.sleep(0)
+            return counts(message, connection)
+
+        apps = {"function": counts, "coroutine": later, "class": type("App", (), {"received": staticmethod(counts)})}
+        peer = await said_to(aio.app(apps[form]), b"2\n")
+        await turns(20)
+        assert (peer.hears(), log) == (b"0\n1\n", ["closed"])
+        peer.says(b"3\n")
+        await turns(20)
+        assert (peer.hears(), log) == (b"0\n1\n2\n", ["closed"])
+        peer.resets()
+        await turns(20)
+        assert (log, peer.told(AppFailed)) == (["closed", "closed"], [])
 
     asyncio.run(main())
