@@ -23,6 +23,8 @@ ITEMS = (b"VALUE", b"STAT", b"ITEM")
 LONGEST_LINE = 64 * 1024
 """The most bytes of a line. Our choice: a ``get`` of 260 of the longest keys. memcached has no limit for a ``get``."""
 
+LINE = until(b"\n", max=LONGEST_LINE)
+
 _SIZES = REQUESTS | REPLIES
 
 
@@ -42,8 +44,9 @@ class MemcachedMessage(NamedTuple):
 
 def read_line(sizes: Mapping[bytes, int], longest: int = LONGEST_LINE) -> Parse:
     """Read a line, and its data if its first word is in `sizes`. Its words have at most `longest` bytes."""
-    words = words_of((yield until(b"\n", max=LONGEST_LINE)).removesuffix(b"\r"))
-    if max(map(len, words)) > longest:
+    line: bytes = yield LINE
+    words = words_of(line.removesuffix(b"\r"))
+    if len(line) > longest and max(map(len, words)) > longest:
         raise MalformedFrame(f"a word of {max(map(len, words))} bytes; takes at most {longest}")
     at = sizes.get(words[0])
     if at is None:

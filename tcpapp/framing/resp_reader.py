@@ -24,9 +24,16 @@ MOST_WORDS = 1024 * 1024
 """The most words of a request, as in Redis. Nothing is reserved for them before they come."""
 
 
+LINE = until(b"\r\n", max=LONGEST_LINE)
+ANY_LINE = until(b"\n", max=LONGEST_LINE)
+
+_SHORT = {b"$%d" % size: size for size in range(256)}
+"""The headers of short strings. A look-up costs less than reading digits, and most strings are short."""
+
+
 def read_request() -> Parse:
     """Read an array of bulk strings, or a line of words. A request without words is no message."""
-    line: bytes = yield until(b"\n", max=LONGEST_LINE)
+    line: bytes = yield ANY_LINE
     if line[:1] != b"*":
         return read_inline(line) or NO_MESSAGE
     count = decimal(line[1:].removesuffix(b"\r"))
@@ -34,11 +41,22 @@ def read_request() -> Parse:
         raise MalformedFrame(f"a request of {count} words; takes at most {MOST_WORDS}")
     words = []
     for _ in range(count):
-        header: bytes = yield until(b"\r\n", max=LONGEST_LINE)
-        if header[:1] != b"$":
-            raise MalformedFrame(f"{quoted(header)} in a request; takes bulk strings, which begin with $")
-        words.append((yield from block(decimal(header[1:]))))
+        header: bytes = yield LINE
+        size = _SHORT.get(header)
+        if size is None:
+            words.append((yield from block(_size(header))))
+            continue
+        data: bytes = yield size + 2
+        if data[size:] != b"\r\n":
+            raise MalformedFrame(f"{quoted(data[size:])} behind {size} bytes of data; CR and LF end them")
+        words.append(data[:size])
     return words or NO_MESSAGE
+
+
+def _size(header: bytes) -> int:
+    if header[:1] != b"$":
+        raise MalformedFrame(f"{quoted(header)} in a request; takes bulk strings, which begin with $")
+    return decimal(header[1:])
 
 
 def _verbatim(data: bytes) -> VerbatimString:
@@ -50,6 +68,9 @@ def _verbatim(data: bytes) -> VerbatimString:
 def _map(items: list[Any]) -> Map:
     return Map(zip(items[::2], items[1::2], strict=True))
 
+
+_NULLS = (b"$-1", b"*-1")
+"""The nulls of version 2: a string and an array."""
 
 _STRINGS: dict[bytes, Callable[[bytes], Any]] = {b"$": bytes, b"!": ErrorReply, b"=": _verbatim}
 _CONTAINERS: dict[bytes, Callable[[list[Any]], Any]] = {
@@ -76,14 +97,17 @@ def read_value() -> Parse:
     """Read a value of any type. The containers that are being read are a list: no depth uses up Python's stack."""
     containers: list[_Container] = []
     while True:
-        line: bytes = yield until(b"\r\n", max=LONGEST_LINE)
+        line: bytes = yield LINE
         kind, text = line[:1], line[1:]
-        if kind in _CONTAINERS and line != b"*-1":
+        if kind in _CONTAINERS and line not in _NULLS:
             if len(containers) == DEEPEST:
                 raise MalformedFrame(f"more than {DEEPEST} containers within each other")
             containers.append(_Container(kind, decimal(text)))
         else:
-            value = yield from _read_plain(kind, text)
+            if kind in _STRINGS and line not in _NULLS:
+                value = _STRINGS[kind]((yield from block(decimal(text))))
+            else:
+                value = None if line in _NULLS else read_scalar(kind, text)
             if not containers:
                 return value
             containers[-1].items.append(value)
@@ -93,12 +117,3 @@ def read_value() -> Parse:
             if not containers:
                 return value
             containers[-1].items.append(value)
-
-
-def _read_plain(kind: bytes, text: bytes) -> Parse:
-    """Read a value that contains no others."""
-    if kind not in _STRINGS and kind != b"*":
-        return read_scalar(kind, text)
-    if text == b"-1" and kind in (b"$", b"*"):  # the null of version 2, of a string or an array
-        return None
-    return _STRINGS[kind]((yield from block(decimal(text))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from tcpapp.errors import MalformedFrame, UnsendableMessage
@@ -12,7 +11,10 @@ from tcpapp.framing.wants import exactly
 
 __all__ = ["block", "joined", "words_of"]
 
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+SMALL = 4096
+"""Up to this many bytes a block is read with its end, and then copied. Our choice: it is faster than two wants."""
+
+_CONTROL = bytes((*range(0x20), 0x7F))
 
 
 def words_of(line: bytes) -> tuple[bytes, ...]:
@@ -23,7 +25,7 @@ def words_of(line: bytes) -> tuple[bytes, ...]:
     them separate words, so another program could read another message.
     """
     words = tuple(line.split())
-    if not words or _CONTROL.search(line):
+    if not words or len(line.translate(None, _CONTROL)) < len(line):
         raise MalformedFrame(f"{quoted(line)}: takes words with spaces between them, without control characters")
     return words
 
@@ -41,7 +43,12 @@ def joined(words: Sequence[bytes]) -> bytes:
 
 def block(size: int) -> Parse:
     """Read a block of `size` bytes with CR and LF behind it, and return it without them."""
-    data: bytes = yield exactly(size)
-    if (end := (yield exactly(2))) != b"\r\n":
+    if size <= SMALL:
+        whole: bytes = yield exactly(size + 2)
+        data, end = whole[:-2], whole[-2:]
+    else:
+        data = yield exactly(size)
+        end = yield exactly(2)
+    if end != b"\r\n":
         raise MalformedFrame(f"{quoted(end)} behind {size} bytes of data; CR and LF end them")
     return data

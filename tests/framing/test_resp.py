@@ -244,6 +244,7 @@ def test_keys_that_a_peer_chooses_are_not_hashed() -> None:
         (b"*1\r\n$4\r\nPING\r\n", [b"PING"]),
         (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n", [b"SET", b"k", b""]),
         (b"*2\r\n$4\r\nECHO\r\n$4\r\n\r\n\0\xff\r\n", [b"ECHO", b"\r\n\0\xff"]),
+        (b"*2\r\n$4\r\nECHO\r\n$300\r\n" + b"x" * 300 + b"\r\n", [b"ECHO", b"x" * 300]),
     ],
 )
 def test_a_request_is_an_array_of_bulk_strings(stream: bytes, words: list[bytes]) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from tcpapp.errors import MalformedFrame, TruncatedMessage, UnsendableMessage
 from tcpapp.framing import parser
-from tcpapp.framing.words import block, joined, words_of
-from tests.framing.streams import Outcome, same
+from tcpapp.framing.reader import Parse
+from tcpapp.framing.words import SMALL, block, joined, words_of
+from tests.framing.streams import Outcome, read, same
 
 
 def test_spaces_separate_words() -> None:
@@ -39,7 +40,7 @@ def test_words_that_a_peer_would_read_otherwise_are_not_sent(words: Any) -> None
 
 
 @parser()
-def three() -> Any:
+def three() -> Parse:
     """A block of three bytes."""
     return (yield from block(3))
 
@@ -50,3 +51,17 @@ def test_a_block_ends_with_cr_and_lf() -> None:
     assert same(three(), b"abcd\r\n") == Outcome((), MalformedFrame, 0)
     assert same(three(), b"abc\n\n") == Outcome((), MalformedFrame, 0)
     assert same(three(), b"abc\r") == Outcome((), TruncatedMessage, 0)
+
+
+@parser()
+def large() -> Parse:
+    """A block that is not copied."""
+    return (yield from block(SMALL + 1))
+
+
+def test_a_large_block_is_read_as_a_small_one() -> None:
+    """A large block, which is not copied, has the same end."""
+    data = b"x" * (SMALL + 1)
+    assert read(large(), [data + b"\r\n", data, b"\r", b"\n"]).messages == (data, data)
+    assert read(large(), [data + b"x\n"]) == Outcome((), MalformedFrame, 0)
+    assert read(large(), [data + b"\r"]) == Outcome((), TruncatedMessage, 0)
