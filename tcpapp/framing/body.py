@@ -86,9 +86,12 @@ class Body:
 
     __hash__ = object.__hash__
 
+    def __bytes__(self) -> bytes:
+        """The bytes that have come and are not taken yet. They stay."""
+        return b"".join(self._pieces)[self._offset :]
+
     def _content(self) -> tuple[Any, ...]:
-        held = b"".join(self._pieces)[self._offset :]
-        return self.size, self.received, held, self._whole, type(self._failure), self._discarded
+        return self.received, bytes(self), self._whole, type(self._failure), self._discarded
 
     # The app reads.
 

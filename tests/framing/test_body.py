@@ -161,6 +161,13 @@ def test_bodies_are_compared_by_what_they_hold() -> None:
     assert len({taken, Body.of(b"abc")}) == 2
 
 
+def test_the_bytes_of_a_body_can_be_seen() -> None:
+    """`bytes` shows what has come and is not taken, and takes nothing."""
+    body = Body.of([b"abc", b"def"])
+    body.take(1)
+    assert (bytes(body), bytes(body), body.held) == (b"bcdef", b"bcdef", 5)
+
+
 def test_a_body_says_how_far_it_is() -> None:
     """The `repr` of a body shows how many bytes have come, and how it stands."""
     body = Body(6)

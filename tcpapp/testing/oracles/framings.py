@@ -14,7 +14,7 @@ from tcpapp.errors import InvalidFraming, MessageTooLong, TruncatedMessage, Unse
 from tcpapp.framing import Fixed, Framing, LengthPrefixed, Parser, Raw
 from tcpapp.testing import strategies
 from tcpapp.testing.oracles.costs import check_memory, check_time
-from tcpapp.testing.oracles.parsers import different, framed_by, size_of
+from tcpapp.testing.oracles.parsers import bodies_in, different, framed_by, size_of
 from tcpapp.testing.oracles.states import check_states
 from tcpapp.testing.oracles.streams import (
     Outcome,
@@ -72,7 +72,7 @@ def check_framing(
 
     - `messages`: the messages to send, as a collection or a strategy; `None`: some messages that this framing can send.
       If they are given, no others are sent. Then the limit is tested with a ``max`` as long as the longest message, and
-      one byte less. Time is tested with many messages instead of a long one. A parser needs them.
+      one byte less. Time is tested with many messages instead of a long one. A parser needs them (bodies: ``Body.of``).
     - `frame`: for a parser, the function from a message to its bytes, as the peer sends it; `None`: the parser's own.
       ``check_framing(memcached, requests, frame=memcached("client").frame)`` checks a server's side.
     - `examples`: how many streams are drawn; `None`: the number of Hypothesis's loaded profile.
@@ -117,8 +117,8 @@ def _check(
     _check_prefixes(framing, samples)
     if own is None:
         _check_limit(framing)
-    else:
-        _check_limit_by(framing, samples)
+    elif bounded := [each for each in samples if not bodies_in(each)]:
+        _check_limit_by(framing, bounded)
     count = {} if examples is None else {"max_examples": examples}
     configured = settings(**OPTIONS, **count, suppress_health_check=list(HealthCheck))  # type: ignore[arg-type]  # one dictionary of settings of several types
     _check_streams(framing, one, configured)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tcpapp.framing import Framing, Parser
+from tcpapp.framing import Body, Framing, Parser
 from tcpapp.testing.strategies import sendable
 
-__all__ = ["different", "framed_by", "size_of"]
+__all__ = ["arrived", "bodies_in", "different", "framed_by", "is_in_body", "size_of"]
 
 
 def framed_by(framing: Framing, frame: Callable[[Any], bytes] | None) -> Framing:
@@ -41,3 +41,24 @@ def different(framing: Framing, messages: list[Any]) -> list[Any]:
     if isinstance(framing, Parser):
         return sorted(found, key=lambda each: size_of(framing, each))
     return sorted(found, key=lambda each: (len(each), each))
+
+
+def bodies_in(message: Any) -> list[Body]:
+    """Return the bodies in a message: in tuples, lists, and the attributes of its own classes."""
+    if isinstance(message, Body):
+        return [message]
+    if isinstance(message, (tuple, list)):
+        return [body for each in message for body in bodies_in(each)]
+    return [body for each in getattr(message, "__dict__", {}).values() for body in bodies_in(each)]
+
+
+def arrived(framing: Framing, messages: list[Any]) -> list[Any]:
+    """Return the messages that have arrived whole, with their bodies. A parser returns a message before its body."""
+    if isinstance(framing, Parser) and messages and not all(body.is_whole for body in bodies_in(messages[-1])):
+        return messages[:-1]
+    return messages
+
+
+def is_in_body(framing: Framing) -> bool:
+    """Return whether the stream is inside a body: its state cannot be dumped then."""
+    return isinstance(framing, Parser) and framing.in_body

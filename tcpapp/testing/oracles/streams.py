@@ -10,6 +10,7 @@ from typing import Any
 from tcpapp.errors import UnreadableStream
 from tcpapp.framing import Framing, LengthPrefixed, Parser, Raw
 from tcpapp.framing.base import HEADER
+from tcpapp.testing.oracles.parsers import arrived
 
 __all__ = [
     "Outcome",
@@ -156,7 +157,7 @@ def go_on(state: Framing, chunks: Sequence[bytes], between: Between = stay) -> O
         _check_failed(state, chunks, failure)
     if isinstance(state, Raw):  # its messages are the chunks, so only the joined bytes are the same
         messages = [b"".join(messages)]
-    return Outcome(tuple(messages), type(failure) if failure else None, state.skipped)
+    return Outcome(tuple(arrived(state, messages)), type(failure) if failure else None, state.skipped)
 
 
 def _step(state: Framing, chunk: bytes | None) -> list[Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
-from tcpapp.framing import Lines, exactly, parser, until
+from tcpapp.framing import Body, Lines, exactly, parser, stream, until
 from tcpapp.testing.oracles import check_app, check_framing
-from tcpapp.testing.oracles.parsers import different, framed_by, size_of
+from tcpapp.testing.oracles.parsers import bodies_in, different, framed_by, size_of
+from tests.framing.bodies import chunked, store
 from tests.framing.generators import memcached, record
 
 SET, GET = ([b"set", b"k", b"0", b"0", b"3"], b"abc"), ([b"get", b"k"], None)
@@ -20,6 +22,40 @@ WORDS = st.lists(st.sampled_from([b"get", b"k", b"gets"]), min_size=1, max_size=
 def test_a_parser_keeps_every_promise():
     """`check_framing` passes a parser whose messages are tuples, with the costs."""
     check_framing(memcached, [SET, GET], examples=20)
+
+
+def with_body(message: Any) -> bytes:
+    """Return the bytes of a message of `store`, or of `chunked`, with its body."""
+    words, body = message
+    if isinstance(words, bytes):
+        return words + b"\n%x\r\n%b\r\n0\r\n\r\n" % (len(bytes(body)), bytes(body))
+    return b" ".join(words) + b"\r\n" + (b"" if body is None else bytes(body) + b"\r\n")
+
+
+def test_a_parser_with_bodies_keeps_every_promise():
+    """`check_framing` passes parsers whose messages have bodies, with a length or in chunks."""
+    sets = [([b"set", b"%d" % size], Body.of(b"x" * size)) for size in (0, 5, 40)]
+    check_framing(store, [([b"get"], None), *sets], frame=with_body, examples=20)
+    check_framing(chunked, [(b"head", Body.of(b"hello"))], frame=with_body, examples=20, costs=False)
+
+
+def test_a_body_that_is_not_whole_is_found():
+    """A parser that returns another body than was sent is found."""
+
+    @parser
+    def shorter():
+        words = (yield until(b"\r\n")).split()
+        return words, (yield stream(int(words[1]) - 1, end=b"x\r\n"))
+
+    with pytest.raises(AssertionError, match=r"give each message back unchanged"):
+        check_framing(shorter, [([b"set", b"5"], Body.of(b"xxxxx"))], frame=with_body, examples=20, costs=False)
+
+
+def test_bodies_are_found_in_messages():
+    """The bodies of a message are found in tuples, in lists, and in attributes."""
+    body = Body.of(b"x")
+    assert bodies_in((1, [body, b"x"], SimpleNamespace(body=body, other=None))) == [body, body]
+    assert bodies_in(b"x") == []
 
 
 def test_messages_of_a_strategy():
