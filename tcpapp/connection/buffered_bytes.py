@@ -66,9 +66,9 @@ class BufferedBytes:
             coming += self.bodies.held
         return coming + inbox.taken + self._dispatcher.handling_bytes + self._outbox.held
 
-    @property
-    def body_came(self) -> int:
-        """The outcome where bytes of a body have come that a reader waits for."""
+    def note_chunk(self) -> int:
+        """A chunk is handed on: report the bytes. Returns the outcome, where a reader waits for bytes of a body."""
+        self.update()
         return BODY_CAME if self.bodies is not None and self.bodies.woken else NOTHING
 
     def update(self) -> None:

@@ -203,15 +203,35 @@ def _with_body(handle: Callable[[Any], Any], body: Body, connection: Any) -> Any
     except BaseException:
         body.release()
         raise
-    if deferred is None:
-        body.release()
-        return reply
+    return _released(reply, body) if deferred is None else deferred.addBoth(_released, body)
 
-    def release(result: Any) -> Any:
-        body.release()
-        return result
 
-    return deferred.addBoth(release)
+def _released(reply: Any, body: Body) -> Any:
+    """`reply` itself, with which the handler has ended; or the same stream of messages, whose end ends the handler."""
+    if isinstance(reply, AsyncIterator):
+        return _all_of(reply, body)
+    if is_stream(reply):
+        return _each_of(reply, body)
+    body.release()
+    return reply
+
+
+def _each_of(replies: Iterator[Any], body: Body) -> Iterator[Any]:
+    try:
+        yield from replies
+    finally:
+        body.release()
+
+
+async def _all_of(replies: AsyncIterator[Any], body: Body) -> AsyncIterator[Any]:
+    try:
+        async for each in replies:
+            yield each
+    finally:
+        body.release()
+        close = getattr(replies, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _discarding_bodies(received_all: Callable[..., Any]) -> Callable[..., Any]:

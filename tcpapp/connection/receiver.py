@@ -78,6 +78,5 @@ class Receiver(MessageCounter):
         if skipped or framing.failure is not None:
             outcome |= MESSAGES_SKIPPED
         if unfinished or throttle.pending or dispatcher.pauses or self._buffered.reported:  # else nothing is held
-            self._buffered.update()
-            outcome |= self._buffered.body_came
+            outcome |= self._buffered.note_chunk()
         return outcome

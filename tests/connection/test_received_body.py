@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -281,6 +282,74 @@ def test_a_coroutine_that_leaves_a_body_discards_it(how: str) -> None:
     else:
         peer.transport.turn()
         assert peer.reason.rule == "app-failed"
+
+
+def test_a_stream_of_replies_keeps_the_body_to_its_end() -> None:
+    """A generator that reads its body and yields replies has the body until it ends, and then it is discarded."""
+    bodies: list[Body] = []
+
+    async def app(message: Any, connection: Any) -> AsyncIterator[bytes]:
+        bodies.append(message[1])
+        async for piece in message[1]:
+            yield piece + b";"
+            if piece == b"x":
+                break
+
+    peer = peer_of(app)
+    peer.says(b"set 4\r\nab")
+    peer.says(b"cd\r\nset 100\r\n")
+    peer.says(b"x")
+    peer.transport.turn()
+    assert (peer.hears(), [each.is_discarded for each in bodies]) == (b"ab;cd;x;", [False, True])
+    peer.resets()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_iterator_of_replies_keeps_the_body_to_its_end(waits: bool) -> None:
+    """The body of a message is discarded when the last of its replies is taken, at once or later."""
+    bodies: list[Body] = []
+    pending: list[Deferred[Any]] = []
+
+    def replies(body: Body) -> Iterator[bytes]:
+        for number in range(3):
+            assert not body.is_discarded
+            yield b"%d;" % number
+
+    def app(message: Any, connection: Any) -> Any:
+        bodies.append(message[1])
+        if not waits:
+            return replies(message[1])
+        pending.append(Deferred())
+        return pending[0].addCallback(lambda _: replies(message[1]))
+
+    peer = peer_of(app)
+    peer.says(b"set 100\r\n")
+    for each in pending:
+        each.callback(None)
+    peer.transport.turn()
+    assert (peer.hears(), bodies[0].is_discarded) == (b"0;1;2;", True)
+    peer.resets()
+
+
+def test_a_stream_of_replies_that_is_cut_releases_its_body() -> None:
+    """An iterator without `aclose` that the end of the connection cuts leaves its body discarded."""
+    bodies: list[Body] = []
+
+    class Replies:
+        def __aiter__(self) -> Replies:
+            return self
+
+        def __anext__(self) -> Deferred[bytes]:
+            return Deferred()
+
+    def app(message: Any, connection: Any) -> Any:
+        bodies.append(message[1])
+        return Replies()
+
+    peer = peer_of(app)
+    peer.says(b"set 100\r\n")
+    peer.resets()
+    assert bodies[0].is_discarded
 
 
 def test_a_function_that_raises_discards_the_body() -> None:
