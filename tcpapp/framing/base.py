@@ -18,6 +18,7 @@ from tcpapp.errors import (
     UnsendableMessage,
     without_frames,
 )
+from tcpapp.framing.rereading import Rereadable
 from tcpapp.framing.state import StateReader, StateWriter, lost, pack, unpack
 from tcpapp.spec import escape
 
@@ -33,7 +34,7 @@ Oversize = Literal["close", "skip"]
 """What happens with a peer's message over ``max``: the connection is closed, or only the message is left out."""
 
 
-class Framing(ABC):
+class Framing(Rereadable, ABC):
     """
     Bytes ↔ messages, without I/O.
 
@@ -81,6 +82,7 @@ class Framing(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._defaults = {name: option.default for name, option in inspect.signature(cls).parameters.items()}
+        cls._note_state()
 
     def __init__(self, *, max: int = DEFAULT_MAX, oversize: Oversize = "close") -> None:  # noqa: A002 - the public name
         self.max = whole("max", max, 1)

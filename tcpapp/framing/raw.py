@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from tcpapp.framing.base import Framing
+from tcpapp.framing.rereading import Mark
 
 __all__ = ["Raw"]
 
@@ -22,6 +23,7 @@ class Raw(Framing):
 
     __slots__ = ()
     _name = "raw"
+    _gapless = True
 
     @override
     def _most_held(self) -> int:
@@ -33,6 +35,11 @@ class Raw(Framing):
         if len(chunk) <= self.max:
             return [chunk] if chunk else []
         return [chunk[at : at + self.max] for at in range(0, len(chunk), self.max)]
+
+    @override
+    def behind(self, mark: Mark | None, data: bytes, count: int) -> bytes:
+        """The bytes behind the first `count` slices: each is of ``max`` bytes, whatever the network does."""
+        return data[count * self.max :]
 
     @override
     def frame(self, message: bytes) -> bytes:

@@ -25,6 +25,7 @@ class Sized(Framing):
     """
 
     __slots__ = ("_missed", "_wanted")
+    _gapless = True
 
     _wanted: int
     _missed: int

@@ -22,6 +22,7 @@ class Terminated(Framing):
     """
 
     __slots__ = ("_dropped",)
+    _gapless = True
 
     _dropped: int
 

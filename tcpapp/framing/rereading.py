@@ -1,0 +1,131 @@
+"""
+Which bytes are behind a message: what another framing reads when a connection switches in mid-stream.
+
+A framing returns messages, and not where they end. So the end of a message is searched when it is needed, which is
+seldom: the bytes are cut once more, from the state before them, in smaller and smaller pieces. For that state a
+connection keeps a `Mark` while a message is unfinished. A mark costs little, because held bytes are not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import ismemberdescriptor
+from operator import attrgetter
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from tcpapp.errors import UnreadableStream
+
+__all__ = ["Mark", "Rereadable"]
+
+Mark = tuple[Any, int, Any]
+"""The state of a stream: what is held, how many bytes of it were held then, and the values of its own attributes."""
+
+PIECES: Final = (16384, 512, 16, 1)
+"""
+The sizes of the pieces in which the end of a message is searched. Our choice: at most 32 pieces of each size are cut,
+where the largest read of Twisted (64 KiB) is searched. So the search takes about as long as cutting it four times.
+"""
+
+NO_STATE: Final = frozenset({"max", "oversize", "failure", "skipped", "_held", "__weakref__"})
+"""The slots of every framing that are not its own state."""
+
+LASTING: Final = (int, bytes, str, float, NoneType)
+"""The types of values that cannot change in place."""
+
+
+class Rereadable:
+    """
+    The part of a `tcpapp.framing.Framing` that finds the end of a message.
+
+    - `_gapless`: each byte belongs to a message. So nothing is behind the last message where none is unfinished.
+    - `_remembers`: what a message was decides how the next is read. So a mark is needed between messages, too.
+    """
+
+    __slots__ = ()
+
+    _gapless: ClassVar[bool] = False
+    _remembers: ClassVar[bool] = False
+    _own_names: ClassVar[tuple[str, ...]] = ()
+    _own_values: ClassVar[Any]
+    _foreign: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # what every framing has
+        _held: bytes | bytearray
+        _defaults: ClassVar[dict[str, Any]]
+        fresh: Callable[[], Any]
+        receive: Callable[[bytes], list[bytes]]
+
+    @classmethod
+    def _note_state(cls) -> None:
+        """
+        Note where framings of this class keep their own state; its `_defaults` are known.
+
+        It is `_foreign` where the class, or one above it, is not tcpapp's: its attributes can change in place.
+        """
+        slots = {name for each in cls.__mro__ for name, slot in vars(each).items() if ismemberdescriptor(slot)}
+        names = cls._own_names = tuple(sorted(slots - NO_STATE - set(cls._defaults)))
+        cls._own_values = attrgetter(*names) if len(names) > 1 else staticmethod(partial(_values_of, names))
+        cls._foreign = any(issubclass(each, Rereadable) and not _is_ours(each) for each in cls.__mro__)
+
+    def mark(self) -> Mark | None:
+        """
+        The present state, for `resumed`. The stream must not have failed.
+
+        `None` where it cannot be kept: an attribute of a framing of your own can change in place, as a list does. Then
+        the connection keeps the received bytes of an unfinished message instead.
+        """
+        held = self._held
+        if not self._foreign:
+            return held, len(held), self._own_values(self)
+        values = _values(self)
+        return (held, len(held), values) if all(isinstance(each, LASTING) for each in values.values()) else None
+
+    def resumed(self, mark: Mark | None) -> Any:
+        """A framing of the same configuration that goes on from `mark`; `None` is the start of a stream."""
+        state = self.fresh()
+        if mark is not None:
+            held, size, values = mark
+            state._held = held[:size]
+            for name, value in values.items() if self._foreign else zip(self._own_names, values, strict=True):
+                setattr(state, name, value)
+        return state
+
+    def behind(self, mark: Mark | None, data: bytes, count: int) -> bytes:
+        """
+        The bytes of `data` behind its first `count` messages, where the stream was at `mark` before `data`.
+
+        `data` must have so many messages. Skipped messages do not count. Work is linear in the held bytes and `data`.
+        """
+        at = end = 0
+        for size in PIECES if count else ():
+            state, end = self.resumed(mark), at
+            found = _count(state, data[:at])
+            while found < count and end < len(data):
+                at, end = end, end + size
+                found += _count(state, data[at:end])
+        return data[end:]
+
+
+def _count(state: Rereadable, piece: bytes) -> int:
+    """How many messages end in `piece`. A failure behind them has no meaning here."""
+    try:
+        return len(state.receive(piece)) if piece else 0
+    except UnreadableStream:
+        return 0
+
+
+def _is_ours(kind: type[Any]) -> bool:
+    return kind.__module__.startswith("tcpapp.framing.")
+
+
+def _values_of(names: tuple[str, ...], state: object) -> tuple[Any, ...]:
+    return tuple([getattr(state, name) for name in names])
+
+
+def _values(state: Any) -> dict[str, Any]:
+    """All values that `state` keeps beside its configuration and the held bytes."""
+    values = {name: getattr(state, name) for name in state._own_names if hasattr(state, name)}
+    own = {name: value for name, value in getattr(state, "__dict__", {}).items() if name not in state._defaults}
+    return values | own
