@@ -28,7 +28,7 @@ class EndedBy(str, Enum):
         return self.value
 
 
-CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained", "max-age", "moved"})
+CLEAN_RULES = frozenset({"closed", "end-of-stream", "drained", "max-age", "moved", "taken-over"})
 """The rules by which a successful conversation ends."""
 
 
@@ -46,6 +46,7 @@ class CloseReason:
       ``closed``                 us      ``close()`` was called, or a conversation finished
       ``drained``                us      the server is stopping and the connection's work is finished
       ``moved``                  us      the connection continues in another process; the peer does not notice
+      ``taken-over``             us      another protocol has the transport, by ``take_over()``
       ``end-of-stream``          peer    the peer closed its side between two messages
       ``truncated-message``      peer    the peer closed its side in the middle of a message
       ``message-too-long``       us      a message over the framing's ``max``

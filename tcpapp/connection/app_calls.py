@@ -7,9 +7,11 @@ The replies to one chunk are framed together and written in one write.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import length_hint
 from typing import Any
 
 from twisted.python.failure import Failure
+from typing_extensions import override
 
 from tcpapp.codecs import Codec
 from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream
@@ -36,7 +38,15 @@ class AppCalls(Matching):
     The subclass decides when the app is called. Messages that it is not ready for are left to the inbox.
     """
 
-    __slots__ = ("_connection", "_handlers", "_inbox", "_received", "_received_all", "_write_high")
+    __slots__ = (
+        "_connection",
+        "_handlers",
+        "_inbox",
+        "_received",
+        "_received_all",
+        "_taking",
+        "_write_high",
+    )
 
     def __init__(
         self,
@@ -55,6 +65,7 @@ class AppCalls(Matching):
         self._write_high = write_high
         self._received: Any = None
         self._received_all: Any = None
+        self._taking: tuple[list[Any], Iterator[Any]] | None = None
 
     @property
     def started(self) -> bool:
@@ -70,6 +81,47 @@ class AppCalls(Matching):
     def receive_only(self) -> bool:
         """Whether the app has no ``received``, so that messages wait for `receive`."""
         return bool(self.pauses & RECEIVE_ONLY)
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether the app takes one message after the other."""
+        return self._received_all is None
+
+    @property
+    def left(self) -> int:
+        """How many messages are being handed on, or sorted, right now, and are behind the message in hand."""
+        return sum([length_hint(source) for _, source in self._lists()])
+
+    def take_back(self) -> int:
+        """Hand on none of these messages, which another framing reads again. Returns how many there were."""
+        count = self.left
+        for messages, source in self._lists():
+            del messages[len(messages) - length_hint(source) :]
+        return count
+
+    def _lists(self) -> Iterator[tuple[list[Any], Iterator[Any]]]:
+        """The lists of these messages, and where the loop over each of them is."""
+        if self._taking is not None:
+            yield self._taking
+        if self._unsorted is not None and self._sorting is not None:
+            yield self._unsorted, self._sorting
+
+    @override
+    def reply_taken(self) -> None:
+        """The messages in the inbox came before the reply."""
+        self._inbox.older = len(self._inbox)
+
+    @property
+    @override
+    def reading(self) -> Codec[Any] | None:
+        """The codec of the messages that come."""
+        return self._inbox.codec
+
+    @override
+    def _use(self, framing: Framing, codec: Codec[Any] | None) -> None:
+        if codec is not self._codec:
+            self.use(self._handlers.with_codec(codec))
+        super()._use(framing, codec)
 
     def use(self, handlers: Handlers) -> None:
         """Hand messages to the app, by its `handlers`, as soon as nothing holds them back."""

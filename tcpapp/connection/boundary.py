@@ -47,6 +47,9 @@ OF_A_CONNECTION: Final[dict[Obstacle, Callable[[Stages], object]]] = {
     Obstacle("tls", "it uses TLS, or begins to, and the keys cannot be moved", lasting=True): lambda each: (
         each._starttls is not None or tls_layer(each.transport) is not None
     ),
+    Obstacle(
+        "switched", "its framing was switched, and a state is read by the framing of the factory", lasting=True
+    ): lambda each: each._buffered.framing != each._settings.framing or each._codec is not each._settings.codec,
     Obstacle("handling", "its app is being called, or is about to be"): lambda each: (
         each._dispatcher.pauses & HANDLING or each._dispatcher.sorts_replies or not each._dispatcher.started
     ),

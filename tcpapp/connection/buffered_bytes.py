@@ -10,6 +10,7 @@ from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import BODY_CAME, MEMORY_SHORT, NOTHING, Settler
 from tcpapp.connection.read_control import MEMORY_PRESSURE, ReadControl
+from tcpapp.connection.rewind import Rewind
 from tcpapp.connection.throttle import Throttle
 from tcpapp.framing import Framing
 from tcpapp.limits.memory_budget import MemoryBudget
@@ -19,9 +20,9 @@ __all__ = ["BufferedBytes"]
 
 class BufferedBytes:
     """
-    The bytes that one connection holds, with its `bodies` where it has them.
-
-    `reported` is the number that the memory budget last got.
+    The bytes that one connection holds: `framing` an unfinished message, `bodies` those of bodies, `rewind` those for
+    another framing. The last two are `None` where there are none. `reported` is the number that the memory budget last
+    got.
 
     After `end` the budget counts none of them: the bytes of an ended connection are never noted.
     """
@@ -30,14 +31,15 @@ class BufferedBytes:
         "_budget",
         "_dispatcher",
         "_ended",
-        "_framing",
         "_inbox",
         "_outbox",
         "_read_control",
         "_settler",
         "_throttle",
         "bodies",
+        "framing",
         "reported",
+        "rewind",
     )
 
     def __init__(
@@ -49,8 +51,9 @@ class BufferedBytes:
         settler: Settler,
     ) -> None:
         self._budget = budget
-        self._framing, self._throttle, self._inbox, self._outbox = parts
+        self.framing, self._throttle, self._inbox, self._outbox = parts
         self._dispatcher = dispatcher
+        self.rewind: Rewind | None = None
         self._read_control = read_control
         self._settler = settler
         self._ended = False
@@ -61,10 +64,17 @@ class BufferedBytes:
     def held_bytes(self) -> int:
         """The bytes held now: of an unfinished message, of messages that wait or that the app has, and unsent bytes."""
         inbox = self._inbox
-        coming = self._framing.held + self._throttle.size + inbox.size
+        kept = 0 if self.rewind is None else self.rewind.size
+        coming = self.framing.held + kept + self._throttle.size + inbox.size
         if self.bodies is not None:
             coming += self.bodies.held
         return coming + inbox.taken + self._dispatcher.handling_bytes + self._outbox.held
+
+    def own_rewind(self) -> Rewind:
+        """The bytes for another framing, which are kept from now on: most connections need to keep none."""
+        if self.rewind is None:
+            self.rewind = Rewind(self.framing, self._throttle, self._inbox, self._dispatcher, self._read_control)
+        return self.rewind
 
     def note_chunk(self) -> int:
         """A chunk is handed on: report the bytes. Returns the outcome, where a reader waits for bytes of a body."""
@@ -75,6 +85,8 @@ class BufferedBytes:
         """Report the bytes to the memory budget, if their number has changed."""
         if self._ended:
             return
+        if self.rewind is not None:
+            self.rewind.trim()
         held_bytes = self.held_bytes
         if held_bytes != self.reported:
             self.reported = held_bytes

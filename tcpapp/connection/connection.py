@@ -33,19 +33,19 @@ from twisted.internet.interfaces import IAddress
 from typing_extensions import Self, override
 
 from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.connection.handlers import value_of
 from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.outcomes import REFUSED
 from tcpapp.connection.pause_flags import NOT_RECEIVING, PAUSED
 from tcpapp.connection.pending_requests import bound, requests_by
 from tcpapp.connection.sent_stream import send_stream
-from tcpapp.connection.stages import Stages
 from tcpapp.connection.stream_sources import source_of
+from tcpapp.connection.switching import Switchable
 from tcpapp.connection.ticks import Every
 from tcpapp.connection.unhandled import failed
-from tcpapp.errors import InvalidOption, NotConnected, TimedOut, UnsendableMessage, without_frames
+from tcpapp.connection.upgrades import Upgrades
+from tcpapp.errors import NotConnected, TimedOut, UnsendableMessage, without_frames
 from tcpapp.proxy_protocol import Header
-from tcpapp.transport.layers import session_on, tls_layer
+from tcpapp.transport.layers import session_on
 from tcpapp.transport.proxy_header import header_below
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ __all__ = ["Connection", "State"]
 Result = TypeVar("Result")
 
 
-class Connection:
+class Connection(Upgrades):
     """
     One connection: an app is given it, or you hold it yourself and `send`, `receive`, `request` and `close`.
 
@@ -72,7 +72,7 @@ class Connection:
 
     __slots__ = ("__weakref__", "_protocol")
 
-    def __init__(self, protocol: Stages) -> None:
+    def __init__(self, protocol: Switchable) -> None:
         self._protocol = protocol
 
     @override
@@ -194,7 +194,7 @@ class Connection:
         if not stage.is_open:
             if stage is Stage.UNOPENED or (protocol._dispatcher.pauses & NOT_RECEIVING and protocol._has_no_more):
                 return failed(protocol._lifecycle.error)
-            if stage is Stage.CLOSED:
+            if stage in (Stage.CLOSED, Stage.TAKEN_OVER):
                 return protocol._inbox.receive()
         if protocol._bodies is not None:
             protocol._bodies.discard_given()
@@ -246,29 +246,6 @@ class Connection:
         """The session that TLS agreed on, with the peer's certificate; `None` where there is no TLS yet."""
         session: Session | None = session_on(self._protocol.transport)
         return session
-
-    def start_tls(self, context: Any, last: Any = None) -> Deferred[Session]:
-        """
-        Go on with TLS, in mid-conversation (STARTTLS): send `last`, if it is given, as the last message in plain.
-
-        `context` of a server is a `ServerContexts` (or Twisted's `CertificateOptions`); of a client, the result of
-        `client_options`. The Deferred fires with the `Session` when the handshake is done. Until then the app gets no
-        message. It fails with the same errors as `when_open`. Plain bytes behind the message that asked for TLS can
-        come from an attacker (CVE-2011-0411), so they end the connection.
-
-        Fails with `InvalidOption` where there is TLS already, or this transport has none.
-        """
-        protocol = self._protocol
-        if not protocol._lifecycle.stage.sends:
-            return failed(protocol._lifecycle.error)
-        transport = protocol.transport
-        if tls_layer(transport) is not None or not hasattr(transport, "startTLS"):
-            return fail(InvalidOption("start_tls: takes a connection without TLS, whose transport can have it"))
-        try:
-            data = b"" if last is None else protocol._frame(value_of(last))
-        except UnsendableMessage as error:
-            return fail(error)
-        return protocol._start_tls(context, data)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Result], *, background: bool = False) -> Deferred[Result]:
         """
@@ -339,6 +316,7 @@ class Connection:
         if protocol._lifecycle.stage is Stage.UNOPENED:
             return fail(protocol._lifecycle.error)
         closed = self.when_closed()
+        protocol._cancel_take_over()
         protocol._close(reason or CloseReason(EndedBy.US, "closed", "close() was called"), grace)
         return closed
 

@@ -8,9 +8,16 @@ from typing import Final
 
 from tcpapp.connection.inbox import INBOX_FULL
 from tcpapp.connection.lifecycle import Stage, State
-from tcpapp.connection.parts import Parts
+from tcpapp.connection.parts import CLOSED_PARTS, Parts
 from tcpapp.connection.pause_flags import AWAITING_REPLY, PAUSED, TLS_STARTING, WRITE_BLOCKED
-from tcpapp.connection.read_control import BODY_FULL, HANDSHAKE_STEP, MEMORY_PRESSURE, MOVING_AWAY, OVER_BYTE_RATE
+from tcpapp.connection.read_control import (
+    BODY_FULL,
+    BYTES_KEPT,
+    HANDSHAKE_STEP,
+    MEMORY_PRESSURE,
+    MOVING_AWAY,
+    OVER_BYTE_RATE,
+)
 from tcpapp.telemetry.statistics import ConnectionInfo, Hold, Wait
 
 __all__ = ["info_of"]
@@ -29,6 +36,7 @@ NOT_READ: Final = (
     (MEMORY_PRESSURE, "memory-pressure"),
     (HANDSHAKE_STEP, "handshake-turn"),
     (MOVING_AWAY, "moving"),
+    (BYTES_KEPT, "inbox-full"),
 )
 """Why nothing is read: the flag and the reason."""
 
@@ -36,7 +44,7 @@ NOT_READ: Final = (
 def info_of(parts: Parts) -> ConnectionInfo:
     """The connection of these `parts` at this moment. After its end its counts are kept, and its unread messages."""
     stage, totals = parts._lifecycle.stage, parts.totals
-    connected = stage not in (Stage.UNOPENED, Stage.CLOSED)
+    connected = stage not in (Stage.UNOPENED, Stage.CLOSED) and parts._dispatcher is not CLOSED_PARTS
     return ConnectionInfo(
         state=stage.state.value,
         age=totals.duration,

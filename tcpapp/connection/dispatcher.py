@@ -30,6 +30,7 @@ from tcpapp.connection.pause_flags import (
     NO_MORE_INPUT,
     PAUSED,
     RECEIVE_ONLY,
+    SWITCHING,
 )
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.streamed_replies import StreamedReplies
@@ -127,7 +128,10 @@ class Dispatcher(StreamedReplies):
         if self.pauses or self._inbox.in_use:
             return self._queue_messages(messages)
         outcome = NOTHING
-        left = self._handle_messages(messages)
+        source = iter(messages)
+        self._taking = messages, source
+        left = self._handle_messages(source)
+        self._taking = None
         if left is not None and (rest := list(left)):
             outcome = self._inbox.put_back(as_bytes(rest))
         self._end_handling()
@@ -139,6 +143,8 @@ class Dispatcher(StreamedReplies):
 
         Returns the outcome.
         """
+        if self.pauses & SWITCHING:
+            self._end_switch()
         while not self.pauses & ~NO_MORE_INPUT and self._inbox:
             if self.slow and not self._has_turn:
                 self._wait_for_turn()
@@ -146,6 +152,8 @@ class Dispatcher(StreamedReplies):
             began = self._deadlines.seconds()
             self._handle_messages(self._turn_messages())
             self._end_handling()
+            if self.pauses & SWITCHING:
+                self._end_switch()
             self.slow = self._deadlines.seconds() - began > self._budget
         return NOTHING if self.pauses & (HANDLING | CONNECTION_CLOSED) else APP_IDLE
 

@@ -122,9 +122,10 @@ class Handlers:
     cannot decode. `received_all` takes values.
     """
 
-    __slots__ = ("closed", "draining", "opened", "received", "received_all", "talk")
+    __slots__ = ("_app", "closed", "draining", "opened", "received", "received_all", "talk")
 
     def __init__(self, app: Any, codec: Codec[Any] | None) -> None:
+        self._app = app
         self.opened = getattr(app, "opened", None)
         self.closed = getattr(app, "closed", None)
         self.draining = getattr(app, "draining", None)
@@ -138,6 +139,10 @@ class Handlers:
         )
         if isinstance(codec, Parsing) and self.received_all is not None:
             self.received_all = _discarding_bodies(self.received_all)
+
+    def with_codec(self, codec: Codec[Any] | None) -> Handlers:
+        """The same app for messages of another codec."""
+        return Handlers(self._app, codec)
 
 
 def value_of(reply: Any) -> Any:

@@ -34,26 +34,27 @@ INBOX_FULL: Final = 1
 
 class Inbox:
     """
-    First in, first out. It holds either messages or waiters, never both.
+    First in, first out. It holds either messages or waiters, never both. Its `codec` decodes a message that is taken.
 
     `size` counts the bytes that it holds. It is `in_use` while it holds a message or a waiter: further messages must
     pass through it then. Where it is `watched`, `taken` counts the memory of the last value that `receive` gave, until
     the next `receive`. It makes its queues only when a message or a waiter has to wait.
 
     When the codec refuses a message, it has a `refusal`: the error of every `receive` from then on. No message after
-    that one is taken, and `lost` counts them.
+    that one is taken, and `lost` counts them. `older` counts the messages that came before the last reply to a request.
     """
 
     __slots__ = (
-        "_codec",
         "_lifecycle",
-        "_limits",
         "_messages",
         "_over_high_mark",
         "_read_control",
         "_waiters",
+        "codec",
         "in_use",
+        "limits",
         "lost",
+        "older",
         "refusal",
         "size",
         "taken",
@@ -67,9 +68,9 @@ class Inbox:
         lifecycle: Lifecycle,
         codec: Codec[Any] | None = None,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._read_control = reading
-        self._codec = codec
+        self.codec = codec
         self._messages: deque[Any] | None = None
         self._waiters: deque[Deferred[Any]] | None = None
         self._lifecycle = lifecycle
@@ -77,6 +78,7 @@ class Inbox:
         self.lost = 0
         self._over_high_mark = False
         self.in_use = False
+        self.older = 0
         self.size = 0
         self.taken = 0
         self.watched = False
@@ -99,6 +101,23 @@ class Inbox:
     def dump(self) -> list[Any]:
         """The messages that wait, in order, for `put` of another inbox. This inbox keeps them."""
         return list(self._messages or ())
+
+    @property
+    def newer(self) -> int:
+        """How many messages came behind the last message or reply that was taken."""
+        return len(self) - self.older
+
+    def take_back(self) -> int:
+        """Remove these messages, which another framing reads again. Returns how many there were."""
+        count = self.newer
+        for _ in range(count):
+            assert self._messages
+            self.size -= len(self._messages.pop()) + MESSAGE_COST
+        if not self._messages:
+            self._messages = None
+        self.in_use = bool(self._messages or self._waiters)
+        self._check_low_mark()
+        return count
 
     def put(self, messages: Sequence[Any]) -> int:
         """Add `messages`, and fire the waiters that get one of them. Returns the outcome."""
@@ -123,7 +142,7 @@ class Inbox:
         while self._waiters and self._messages:
             outcome |= self._deliver(self._waiters.popleft(), self.take())
         self.in_use = bool(self._messages or self._waiters)
-        if self.size > self._limits.inbox_high and not self._over_high_mark:
+        if self.size > self.limits.inbox_high and not self._over_high_mark:
             self._over_high_mark = True
             self._read_control.pause(INBOX_FULL)
         return outcome
@@ -132,14 +151,20 @@ class Inbox:
         """Take the oldest message. There must be one."""
         assert self._messages
         message = self._messages.popleft()
+        if self.older:
+            self.older -= 1
         self.size -= len(message) + MESSAGE_COST
         if not self._messages:
             self._messages = None
             self.in_use = bool(self._waiters)
-        if self._over_high_mark and self.size <= self._limits.inbox_low:
+        if self._over_high_mark:
+            self._check_low_mark()
+        return message
+
+    def _check_low_mark(self) -> None:
+        if self._over_high_mark and self.size <= self.limits.inbox_low:
             self._over_high_mark = False
             self._read_control.resume(INBOX_FULL)
-        return message
 
     def drain(self) -> Iterator[Any]:
         """Take the messages one by one until none is left."""
@@ -203,7 +228,7 @@ class Inbox:
 
     def _read(self, message: Any) -> Any:
         """Decode `message`, which the app has from now on."""
-        codec = self._codec
+        codec = self.codec
         if self.watched:
             self.taken = len(message) + MESSAGE_COST if codec is None else codec.weight(message)
         return message if codec is None else codec.read(message)
@@ -231,5 +256,5 @@ class Inbox:
         count = len(self)
         self._messages = None
         self.in_use = bool(self._waiters)
-        self.size = self.taken = 0
+        self.size = self.taken = self.older = 0
         return count

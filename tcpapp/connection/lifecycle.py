@@ -23,6 +23,8 @@ INPUT_ENDING  `RELEASED`    INPUT_CLOSED  `FAIL_WAITERS` `ASK_APP`
 INPUT_ENDING  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
 INPUT_ENDING  `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 INPUT_ENDING  `LOST`        CLOSED        `END`
+INPUT_ENDING  `SWITCHED`    OPEN          `READ_ON`
+INPUT_CLOSED  `SWITCHED`    OPEN          `READ_ON`
 INPUT_CLOSED  `CLOSE`       CLOSING       `END_WAITS` `FAIL_WAITERS` `ASK_APP`
 INPUT_CLOSED  `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 INPUT_CLOSED  `LOST`        CLOSED        `END`
@@ -30,8 +32,12 @@ CLOSING       `APP_IDLE`    FLUSHING      `FLUSH`
 CLOSING       `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 CLOSING       `LOST`        CLOSED        `END`
 FLUSHING      `HANDED_OVER` DISCONNECTING `DISCONNECT`
+FLUSHING      `PASSED_ON`   TAKEN_OVER    `PASS_ON`
 FLUSHING      `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 FLUSHING      `LOST`        CLOSED        `END`
+TAKEN_OVER    `CLOSE`       DISCONNECTING `DISCONNECT`
+TAKEN_OVER    `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
+TAKEN_OVER    `LOST`        CLOSED        `END`
 DISCONNECTING `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
 DISCONNECTING `LOST`        CLOSED        `END`
 ABORTING      `ABORT`       ABORTING      `END_WAITS` `DROP` `ABORT_TRANSPORT` `FAIL_WAITERS`
@@ -123,6 +129,8 @@ class Stage(Enum):
     """The app is being called. Its reply is flushed as well."""
     FLUSHING = "flushing", State.CLOSING, CONNECTION_CLOSING
     """The transport does not have all bytes yet."""
+    TAKEN_OVER = "taken-over", State.CLOSING, CONNECTION_CLOSING
+    """Another protocol has the transport, and the parts have ended."""
     DISCONNECTING = "disconnecting", State.CLOSING, CONNECTION_CLOSING
     """The transport has all bytes, and sends them and FIN."""
     ABORTING = "aborting", State.CLOSING, CONNECTION_CLOSING
@@ -140,9 +148,11 @@ class Event(Enum):
     LOADED = "it was open in another process, and goes on here"
     INPUT_OVER = "the peer closed its side, the stream is unreadable, or the connection drains"
     RELEASED = "the inbox, or the app, has all messages that were read"
+    SWITCHED = "another framing reads on where the last one could not"
     CLOSE = "we close: what is written is flushed"
     APP_IDLE = "the app is not being called"
     HANDED_OVER = "the transport has all that was written"
+    PASSED_ON = "the transport has all that was written, and another protocol gets it"
     ABORT = "we cut the connection: what is written is lost"
     MOVED = "it continues in another process"
     LOST = "the transport is lost"
@@ -168,9 +178,13 @@ DISCONNECT: Final = 128
 """Close the transport."""
 END: Final = 256
 """End all parts, and tell the app, unless the connection continues in another process."""
-FAIL_WAITERS: Final = 512
+READ_ON: Final = 512
+"""Read from the peer again, and wait for it."""
+PASS_ON: Final = 1024
+"""End all parts, and give the transport to the other protocol."""
+FAIL_WAITERS: Final = 2048
 """Fail the waiters for a message or a reply. This runs the user's code, so it comes when all else is settled."""
-ASK_APP: Final = 1024
+ASK_APP: Final = 4096
 """See whether the app is being called, or still has messages. If not, that is the next event."""
 
 _ABORTED: Final = (Stage.ABORTING, END_WAITS | DROP | ABORT_TRANSPORT | FAIL_WAITERS)
@@ -194,6 +208,8 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
     (Stage.INPUT_ENDING, Event.CLOSE): _CLOSING,
     (Stage.INPUT_ENDING, Event.ABORT): _ABORTED,
     (Stage.INPUT_ENDING, Event.LOST): _LOST,
+    (Stage.INPUT_ENDING, Event.SWITCHED): (Stage.OPEN, READ_ON),
+    (Stage.INPUT_CLOSED, Event.SWITCHED): (Stage.OPEN, READ_ON),
     (Stage.INPUT_CLOSED, Event.CLOSE): _CLOSING,
     (Stage.INPUT_CLOSED, Event.ABORT): _ABORTED,
     (Stage.INPUT_CLOSED, Event.LOST): _LOST,
@@ -201,8 +217,12 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
     (Stage.CLOSING, Event.ABORT): _ABORTED,
     (Stage.CLOSING, Event.LOST): _LOST,
     (Stage.FLUSHING, Event.HANDED_OVER): (Stage.DISCONNECTING, DISCONNECT),
+    (Stage.FLUSHING, Event.PASSED_ON): (Stage.TAKEN_OVER, PASS_ON),
     (Stage.FLUSHING, Event.ABORT): _ABORTED,
     (Stage.FLUSHING, Event.LOST): _LOST,
+    (Stage.TAKEN_OVER, Event.CLOSE): (Stage.DISCONNECTING, DISCONNECT),
+    (Stage.TAKEN_OVER, Event.ABORT): _ABORTED,
+    (Stage.TAKEN_OVER, Event.LOST): _LOST,
     (Stage.DISCONNECTING, Event.ABORT): _ABORTED,
     (Stage.DISCONNECTING, Event.LOST): _LOST,
     (Stage.ABORTING, Event.ABORT): _ABORTED,
@@ -254,7 +274,9 @@ class Lifecycle:
         if cause is not None and (event is not Event.LOST or self._is_news(cause)):
             self._note(cause)
         self.stage, actions = row
-        if actions & (ABORT_TRANSPORT | END):
+        if actions & READ_ON:
+            self._cause = None
+        if actions & (ABORT_TRANSPORT | END | READ_ON | PASS_ON):
             self._deadlines.stop("ending")
         elif actions & (START_APP | CONTINUE_APP):
             self.opened = True
@@ -267,13 +289,20 @@ class Lifecycle:
         ):
             self._note(cause)
 
+    def replace_cause(self, cause: CloseReason) -> None:
+        """Another framing has read the end of the input, and sees it as `cause`."""
+        self._cause = cause
+
     def _is_news(self, cause: CloseReason) -> bool:
         """
         Whether the loss of the transport is a better cause than the earlier one.
 
         It is when the network fails while we end the connection, because the bytes to be flushed can be lost. It is not
-        when the peer had ended the connection. A message that the peer had not finished when we ended is no fault.
+        when the peer had ended the connection, or when another protocol has the transport. A message that the peer had
+        not finished when we ended is no fault.
         """
+        if self.stage is Stage.TAKEN_OVER:
+            return False
         spoilt = self.opened and self._cause is not None and self._cause.by is EndedBy.US
         return self._cause is None or (spoilt and cause.by is EndedBy.NETWORK)
 

@@ -4,6 +4,7 @@ Finds the replies among the messages of the peer. Each goes to the request that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -26,17 +27,32 @@ class Matching(Answers):
     `requests` are the requests that wait for replies; `None` where there were none.
     """
 
-    __slots__ = ("_unsorted", "requests")
+    __slots__ = ("_sorting", "_unsorted", "requests")
 
     def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
         super().__init__(settler, framing, codec, outbox)
         self._unsorted: list[Any] | None = None
+        self._sorting: Iterator[Any] | None = None
         self.requests: Requests | None = None
 
     @property
     def sorts_replies(self) -> bool:
         """Whether received messages are being sorted right now, as in the callback of a request's reply."""
         return self._unsorted is not None
+
+    @property
+    def fires_reply(self) -> bool:
+        """Whether a reply was found, and waits until the app has the messages before it."""
+        return self._unsorted is not None and self._sorting is None
+
+    @property
+    def reading(self) -> Codec[Any] | None:
+        """The codec of the messages that come. The subclass has it."""
+        raise NotImplementedError
+
+    def reply_taken(self) -> None:
+        """A reply was found: the messages that wait came before it. The subclass notes that."""
+        raise NotImplementedError
 
     def handle(self, messages: list[Any]) -> int:
         """Hand `messages` to the app. The subclass says how."""
@@ -49,11 +65,12 @@ class Matching(Answers):
             return NOTHING
         outcome = NOTHING
         self._unsorted = messages
+        source = self._sorting = iter(messages)
         others: list[Any] = []
         failure: Failure | None = None
         taken = 0
         try:
-            for message in messages:
+            for message in source:
                 taken += 1
                 other = self._take_reply(message, others)
                 if other is not None:
@@ -64,7 +81,7 @@ class Matching(Answers):
             self._unsorted = None
         if others:
             outcome = self.handle(others)
-        self._unsorted = None
+        self._unsorted = self._sorting = None
         if failure is None:
             return outcome | self.continue_handling()
         self._settler.settle(UNANSWERED, (failure, len(messages) - taken))
@@ -73,7 +90,7 @@ class Matching(Answers):
 
     def _take_reply(self, message: Any, before: list[Any]) -> Any:
         """Fire the request that `message` answers, after the app got the messages `before`. Otherwise return it."""
-        requests, codec = self.requests, self._codec
+        requests, codec = self.requests, self.reading
         if requests is None or not requests.expected:  # the connection ended in the callback of an earlier reply
             return message
         if codec is None:
@@ -92,6 +109,9 @@ class Matching(Answers):
         if before:
             others = before.copy()
             before.clear()
+            sorting, self._sorting = self._sorting, None
             self._settler.settle(self.handle(others))
+            self._sorting = sorting
+        self.reply_taken()
         fire_reply(reply, value)
         return None

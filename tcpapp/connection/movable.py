@@ -42,7 +42,7 @@ from tcpapp.connection.pause_flags import MOVING, PAUSED
 from tcpapp.connection.pending_requests import requests_by
 from tcpapp.connection.read_control import MOVING_AWAY
 from tcpapp.connection.settings import Settings
-from tcpapp.connection.stages import Stages
+from tcpapp.connection.switching import Switchable
 from tcpapp.connection.throttle_state import dump_throttle, load_throttle
 from tcpapp.errors import InvalidState
 from tcpapp.telemetry import Closed, Opened
@@ -53,7 +53,7 @@ __all__ = ["Movable"]
 MOVED: Final = CloseReason(EndedBy.US, "moved", "it continues in another process")
 
 
-class Movable(Stages):
+class Movable(Switchable):
     """A connection whose state can be dumped and loaded."""
 
     __slots__ = ("_loaded",)

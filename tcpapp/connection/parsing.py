@@ -17,7 +17,7 @@ from tcpapp.errors import UndecodableMessage, UnreadableStream
 from tcpapp.framing import Framing, Parser
 from tcpapp.framing.decoded import Streamed
 
-__all__ = ["Parsing", "parts_of"]
+__all__ = ["Parsing", "parts_of", "users_codec"]
 
 
 class Parsing(Codec[Any]):
@@ -68,3 +68,8 @@ def parts_of(framing: Framing, codec: Codec[Any] | None) -> tuple[Framing, Codec
     if codec is not None:
         return framing.of_bytes(), codec
     return framing.whole(), Parsing(framing)
+
+
+def users_codec(codec: Codec[Any] | None) -> Codec[Any] | None:
+    """The codec of the user's that a connection with this `codec` has; `None` where a parser reads the values."""
+    return None if isinstance(codec, Parsing) else codec

@@ -63,6 +63,9 @@ class _ClosedParts:
     def notify_conversation(self) -> None:
         """There is no conversation any more."""
 
+    def enter(self, bits: int) -> None:
+        """There is no app to be called any more."""
+
 
 IDS: Final = count(1)
 """The numbers of the connections of this process."""
@@ -86,6 +89,7 @@ class Parts(Protocol):
         "_bodies",
         "_buffered",
         "_clock",
+        "_codec",
         "_connection",
         "_data",
         "_deadlines",
@@ -134,6 +138,7 @@ class Parts(Protocol):
         self._tasks: Tasks | None = None
         self._unhandled = 0
         self._bodies: Bodies | None = None
+        self._codec = settings.codec
 
     @property
     def connection(self) -> Any:
@@ -254,7 +259,7 @@ class Parts(Protocol):
         return self._framing, self._throttle, self._inbox, self._outbox
 
     def _frame(self, message: Any) -> bytes:
-        codec = self._settings.codec
+        codec = self._codec
         return self._framing.frame(message if codec is None else codec.encode(message))
 
     def _emit(self, kind: Callable[..., Event], *details: Any) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "NO_MORE_INPUT",
     "PAUSED",
     "RECEIVE_ONLY",
+    "SWITCHING",
     "TLS_STARTING",
     "WRITE_BLOCKED",
 ]
@@ -41,5 +42,7 @@ AWAITING_TURN: Final = 512
 """The messages used the budget of a turn: other connections have their turns now."""
 MOVING: Final = 1024
 """The connection is to continue in another process: it comes to a message boundary."""
+SWITCHING: Final = 2048
+"""The framing was switched: the reply to the message in hand is the last one of the old framing."""
 NOT_RECEIVING: Final = 96
 """`NO_MORE_INPUT` or `CONNECTION_CLOSING`: received bytes are ignored."""

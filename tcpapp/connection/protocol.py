@@ -106,6 +106,7 @@ class MessageProtocol(Movable):
         if self._ready():
             return
         if self._starttls is not None:
+            self._buffered.own_rewind().clear()
             self.settle(self._starttls.secured(session_on(self.transport)))
 
     def dataReceived(self, data: bytes) -> None:
@@ -116,10 +117,16 @@ class MessageProtocol(Movable):
 
     def readConnectionLost(self) -> None:
         """The peer closed its side. The messages that came are still answered. Twisted calls it."""
+        self._input_end = self._input_end._replace(by_peer=True)
+        if self._successor is not None and self._successor.begun:
+            self._successor.read_lost(self.transport)
+            return
         self._end_input(cause_of_end(self._framing))
 
     def writeConnectionLost(self) -> None:
         """Our side is closed for writing. Twisted calls it; it follows from our own closing."""
+        if self._successor is not None and self._successor.begun:
+            self._successor.write_lost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is lost: fire or fail all waiters, and stop everything that runs. Twisted calls it."""
@@ -129,6 +136,8 @@ class MessageProtocol(Movable):
         flushed = stage.state is State.CLOSING and stage is not Stage.ABORTING
         if self._happen(Event.LOST, cause_of_loss(reason, self._framing)):
             self._end(flushed and isinstance(reason.value, ConnectionDone))
+            if self._successor is not None and self._successor.begun:
+                self._successor.lost(reason)
         drop_frames(reason)  # OpenSSL's errors hold the frames of TLS that they passed through
 
     # What its parts report.
@@ -225,10 +234,6 @@ class MessageProtocol(Movable):
     def _stream_cut(self, cause: CloseReason) -> None:
         """A part of a stream is sent, and the rest will not come: the peer cannot find the next message."""
         self._abort(cause)
-
-    def _handed_over(self, _: Any) -> None:
-        """The transport has all written bytes: close it, unless it was cut or is lost by now."""
-        self._happen(Event.HANDED_OVER)
 
     def _app_waits(self, since: float | None) -> None:
         """The app's reply is not there yet. It is the reply to a message that the app has `since` that time, or now."""

@@ -10,6 +10,7 @@ from tcpapp.transport.layers import bottom_of
 
 __all__ = [
     "BODY_FULL",
+    "BYTES_KEPT",
     "HANDSHAKE_STEP",
     "LARGEST_METERED_READ",
     "MEMORY_PRESSURE",
@@ -27,6 +28,7 @@ MEMORY_PRESSURE = 8  # all connections together hold too many bytes, and this on
 HANDSHAKE_STEP = 16  # a step of its TLS handshake waits for its turn
 BODY_FULL = 64  # the app does not read the body of a message
 MOVING_AWAY = 32  # it is to continue in another process, which reads what comes from now on
+BYTES_KEPT = 128  # many bytes are kept behind the message in hand, because another framing could have to read them
 
 SMALLEST_READ = 1024
 """The least bytes that one read takes from a flood of tiny messages. Each read is a system call."""
@@ -94,6 +96,11 @@ class ReadControl:
     def stop(self) -> None:
         """Stop reading for good: bytes that still come have no meaning."""
         self._transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Undo `stop`: the bytes that come have a meaning again."""
+        if not self.pauses:
+            self._resume_transport()
 
     def read_to_the_end(self) -> None:
         """Read the bytes that the transport needs for its own end: TLS waits for the peer's close_notify."""

@@ -206,6 +206,16 @@ class Bodies:
             then, self.then = self.then, None
             then()
 
+    def take_back(self) -> None:
+        """Another framing reads the bodies again that the app has not got."""
+        for body in [each for each in self._open if not each.is_given]:
+            body.drop()
+            del self._open[body]
+            if body is self.coming:
+                self.coming = None
+                self._deadlines.stop("body_timeout")
+                self.woken = self.woken or self.then is not None
+
     def drop(self) -> None:
         """Drop all bytes, because memory is short."""
         for body in self._open:

@@ -6,10 +6,12 @@ One call for each chunk: it cuts the chunk into messages, hands them on, and not
 
 from __future__ import annotations
 
+from typing import Any
+
 from tcpapp.connection.buffered_bytes import BufferedBytes
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatcher
-from tcpapp.connection.outcomes import MESSAGES_SKIPPED, NOTHING
+from tcpapp.connection.outcomes import BUFFERED_CHANGED, MESSAGES_SKIPPED, NOTHING
 from tcpapp.connection.pause_flags import NOT_RECEIVING
 from tcpapp.connection.throttle import Throttle
 from tcpapp.errors import UnreadableStream, without_frames
@@ -23,10 +25,21 @@ class Receiver(MessageCounter):
     """
     Takes the chunks of one connection, and counts their `bytes` and `messages`, skipped messages too.
 
-    All messages arrive through `framing`, in `receive`.
+    All messages arrive through `framing`, in `receive`. The bytes of the present chunk are kept until its messages are
+    handed on, and for another framing while the app has one of them in hand. Bytes behind the end of the input go to
+    the `successor`, if there is one.
     """
 
-    __slots__ = ("_buffered", "_deadlines", "_dispatcher", "_throttle", "framing")
+    __slots__ = (
+        "_buffered",
+        "_chunk",
+        "_count",
+        "_deadlines",
+        "_dispatcher",
+        "_throttle",
+        "framing",
+        "successor",
+    )
 
     def __init__(
         self,
@@ -43,16 +56,18 @@ class Receiver(MessageCounter):
         self._dispatcher = dispatcher
         self._deadlines = deadlines
         self._buffered = buffered
+        self.successor: Any = None
+        self._chunk = b""
+        self._count = 0
 
-    def receive(self, data: bytes) -> int:
-        """
-        Bytes came: hand their whole messages to the app. Returns the outcome.
-
-        No bytes of a peer make it raise an error.
-        """
+    def receive(self, data: bytes) -> int:  # noqa: C901 - the path of a message is one function
+        """Bytes came: hand their whole messages to the app. Returns the outcome. No bytes make it raise an error."""
         dispatcher, framing, deadlines = self._dispatcher, self.framing, self._deadlines
         if dispatcher.pauses & NOT_RECEIVING:
-            return NOTHING
+            return self._ignore(data)
+        if self._chunk:  # this call comes from inside the call for that chunk
+            self.keep_chunk()
+        self._chunk = data
         outcome = NOTHING
         deadlines.last_received = now = deadlines.seconds()
         try:
@@ -62,7 +77,8 @@ class Receiver(MessageCounter):
         throttle, unfinished, skipped = self._throttle, framing.unfinished, framing.skipped
         if now >= self.until:
             self.begin_second(now)
-        count = len(messages) + skipped
+        self._count = len(messages)
+        count = self._count + skipped
         self.messages += count
         self.bytes += len(data)
         if unfinished or deadlines.wants_all or not messages:
@@ -78,5 +94,46 @@ class Receiver(MessageCounter):
         if skipped or framing.failure is not None:
             outcome |= MESSAGES_SKIPPED
         if unfinished or throttle.pending or dispatcher.pauses or self._buffered.reported:  # else nothing is held
+            self.keep_chunk()
             outcome |= self._buffered.note_chunk()
+        self._chunk = b""
         return outcome
+
+    def keep_chunk(self) -> None:
+        """Keep the present chunk for another framing, if the app has a message in hand."""
+        chunk, self._chunk = self._chunk, b""
+        if chunk:
+            self._buffered.own_rewind().note(chunk, self._count, self.bytes)
+
+    @property
+    def in_chunk(self) -> bool:
+        """Whether the messages of a chunk are being handed on right now."""
+        return bool(self._chunk)
+
+    def _ignore(self, data: bytes) -> int:
+        """Bytes came behind the end of the input: keep them for another protocol, or framing, that can read them."""
+        if self.successor is not None:
+            self.successor.receive(data)
+        elif self.framing.failure is not None and self._buffered.own_rewind().in_hand:
+            self.bytes += len(data)
+            self._buffered.own_rewind().note(data, 0, self.bytes)
+            self._buffered.update()
+        return NOTHING
+
+    def receive_again(self, data: bytes) -> int:
+        """Bytes came before, and are cut by the framing that is there now. Returns the outcome."""
+        framing, deadlines = self.framing, self._deadlines
+        try:
+            messages = framing.receive(data)
+        except UnreadableStream as error:
+            messages, framing.failure = [], without_frames(error)
+        self._chunk, self._count = data, len(messages)
+        self.messages += self._count + framing.skipped
+        self.bytes += len(data)
+        deadlines.bytes_came(bool(messages), framing.unfinished)
+        self._throttle.recount(self._count)
+        outcome = self._dispatcher.dispatch(messages) if messages else NOTHING
+        if framing.skipped or framing.failure is not None:
+            outcome |= MESSAGES_SKIPPED
+        self.keep_chunk()
+        return outcome | BUFFERED_CHANGED

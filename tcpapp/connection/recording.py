@@ -28,6 +28,9 @@ class Recorder(Protocol):
 
     The calls come from inside the path of a message. They must be quick, and must not use the connection. A recorder
     that raises is detached, and the event `RecorderFailed` has its error. The end of the connection ends the recording.
+
+    A recorder can have a method ``taken_back(count)``: the last `count` messages that it was told of as received were
+    not handed on. Another framing reads their bytes again (`tcpapp.Connection.switch`), and its messages come next.
     """
 
     def received(self, messages: Sequence[bytes]) -> None:
@@ -158,13 +161,25 @@ class Recording:
         self._recorders: tuple[_Attached, ...] = ()
         self._framing = receiver.framing
         self.framed: tuple[bytes | None, bytes] = None, b""
-        framing: Any = _RecordedFraming(self._framing, self)
-        receiver.framing = dispatcher.framing = framing
+        receiver.framing = _recorded(self._framing, self)
+        dispatcher.change_framings(lambda each: _recorded(each, self))
         outbox.transport = _RecordedTransport(outbox.transport, self)
 
     def stand_ins(self) -> tuple[Any, Any]:
         """The framing and the outbox that the connection has to use."""
         return _NotedFraming(self._framing, self), _RecordedOutbox(self.outbox, self)
+
+    def take_back(self, count: int) -> None:
+        """The last `count` messages are read again by another framing."""
+        if count:
+            self.tell("taken_back", count)
+
+    def switch(self, framing: Framing) -> Framing:
+        """The receiver reads by another `framing`. Returns the stand-in of that framing for the replies."""
+        self._framing = framing
+        self._receiver.framing = _recorded(framing, self)
+        replies: Framing = _recorded(framing, self)
+        return replies
 
     def add(self, recorder: Recorder) -> Callable[[], None]:
         """Tell `recorder` from now on; returns a function that ends it."""
@@ -184,7 +199,7 @@ class Recording:
         for each in self._recorders:
             if each.recording is not None:  # else a recorder before it has removed it
                 try:
-                    getattr(each.recorder, what)(told.copy() if isinstance(told, list) else told)
+                    getattr(each.recorder, what, _ignore)(told.copy() if isinstance(told, list) else told)
                 except Exception:  # noqa: BLE001 - an error of a recorder must not concern the connection
                     each.stop()
                     self._failed(Failure())
@@ -198,10 +213,23 @@ class Recording:
         """Give the parts their places back. Returns the framing and the outbox that the connection has to use again."""
         for each in self._recorders:
             each.recording = None
-        self._receiver.framing = self._dispatcher.framing = self._framing
+        self._receiver.framing = self._framing
+        self._dispatcher.change_framings(_part_of)
         if isinstance(self.outbox.transport, _RecordedTransport):  # else the outbox has let go of its transport
             self.outbox.transport = self.outbox.transport.part
         return self._framing, self.outbox
+
+
+def _ignore(told: Any) -> None:
+    """Stands in for a method that a recorder need not have."""
+
+
+def _recorded(framing: Any, recording: Recording) -> Any:
+    return _RecordedFraming(framing, recording)
+
+
+def _part_of(stand_in: Any) -> Any:
+    return stand_in.part
 
 
 class _Attached:

@@ -4,6 +4,7 @@ The replies of an app on their way to the outbox. The replies to one chunk are f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -12,7 +13,7 @@ from tcpapp.codecs import Codec
 from tcpapp.connection.handlers import value_of, without_codec
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_FAILED, Settler
-from tcpapp.connection.pause_flags import CONNECTION_CLOSING, RECEIVE_ONLY
+from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSING, HANDLING, RECEIVE_ONLY, SWITCHING
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing
 
@@ -23,18 +24,41 @@ class Replies:
     """
     The replies of one connection's app that are not written yet.
 
-    `pauses` is 0 while messages go straight to the app.
+    `pauses` is 0 while messages go straight to the app. `framing` frames the replies.
     """
 
-    __slots__ = ("_codec", "_outbox", "_replies", "_settler", "framing", "pauses")
+    __slots__ = ("_codec", "_next", "_outbox", "_replies", "_settler", "framing", "pauses")
 
     def __init__(self, settler: Settler, framing: Framing, codec: Codec[Any] | None, outbox: Outbox) -> None:
         self._settler = settler
         self.framing = framing
+        self._next: tuple[Framing, Codec[Any] | None] | None = None
         self._codec = codec
         self._outbox = outbox
         self._replies: list[Any] = []
         self.pauses = RECEIVE_ONLY
+
+    def switch(self, framing: Framing, codec: Codec[Any] | None) -> None:
+        """Frame the replies by `framing` and `codec`, once the app has no message of the old framing in hand."""
+        self._next = framing, codec
+        self.pauses |= SWITCHING
+        self._end_switch()
+
+    def _end_switch(self) -> None:
+        """If the app has no message of the old framing any more, use the new one: the replies before are written."""
+        if self._next is not None and not self.pauses & (HANDLING | AWAITING_REPLY):
+            self._use(*self._next)
+            self._next = None
+            self.pauses &= ~SWITCHING
+
+    def _use(self, framing: Framing, codec: Codec[Any] | None) -> None:
+        self.framing, self._codec = framing, codec
+
+    def change_framings(self, change: Callable[[Framing], Framing]) -> None:
+        """Replace each framing of the replies by what `change` gives for it."""
+        self.framing = change(self.framing)
+        if self._next is not None:
+            self._next = change(self._next[0]), self._next[1]
 
     def flush(self) -> None:
         """Write the replies so far, before other bytes are sent."""

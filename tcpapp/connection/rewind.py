@@ -24,21 +24,28 @@ __all__ = ["Rewind"]
 
 ONE_READ: Final = 64 * 1024
 """
-Bytes of one read of Twisted. The bytes that are kept can be so many more than a full inbox and an unfinished message.
-A message whose beginning is as long is not kept twice, but its end is searched at once.
+The bytes of one read of Twisted. So many more can be kept than a full inbox and an unfinished message have. The end of
+a message is searched at once, and not by a switch only, if its beginning, or what is kept, has more bytes than this.
 """
+
+SMALL: Final = 4096
+"""Chunks are joined up to so many bytes. Our choice: joining costs less than keeping each of them."""
+
+CHUNK_COST: Final = 256
+"""Bytes that count for each chunk after the first: the tuple, its mark and the object of its bytes take 230 bytes."""
 
 
 class Chunk(NamedTuple):
     """
-    A received chunk: the state of the framing before it, `None` between two messages; its bytes; its messages.
+    A received chunk: the state of the framing before it, its bytes, and how many messages end in it.
 
-    `has_gap`: there can be bytes behind its last message that are of no message.
+    `inside`: it begins inside a message. `has_gap`: bytes behind its last message can be of no message.
     """
 
     mark: Mark | None
     data: bytes
-    count: int
+    messages: int
+    inside: bool
     has_gap: bool
 
     @property
@@ -47,25 +54,33 @@ class Chunk(NamedTuple):
         return 0 if self.mark is None else self.mark[1]
 
 
+def _joined(first: Chunk, second: Chunk) -> Chunk:
+    has_gap = second.has_gap or (first.has_gap and not second.messages)
+    return Chunk(first.mark, first.data + second.data, first.messages + second.messages, first.inside, has_gap)
+
+
 class Rewind:
     """
-    Keeps the bytes of one connection, from the chunk with the message in hand on. `size` counts them.
+    Keeps the bytes of one connection, from the chunk with the message in hand on.
 
-    No more is read while they are more than `room` and the longest message.
+    No more is read while they are more than fit into the inbox, one read and the longest message.
     """
 
     __slots__ = (
+        "_bytes",
         "_chunks",
         "_count",
         "_dispatcher",
+        "_gaps",
+        "_in_body",
         "_inbox",
+        "_inside",
         "_mark",
         "_mark_at",
         "_read_control",
         "_room",
         "_throttle",
         "framing",
-        "size",
     )
 
     def __init__(
@@ -75,19 +90,26 @@ class Rewind:
         inbox: Inbox,
         dispatcher: Dispatcher,
         read_control: ReadControl,
-        room: int,
     ) -> None:
         self.framing = framing
         self._throttle = throttle
         self._inbox = inbox
         self._dispatcher = dispatcher
         self._read_control = read_control
-        self._room = room + ONE_READ
+        self._room = inbox.limits.inbox_high + ONE_READ
+        self._bytes = 0
         self._chunks: deque[Chunk] | None = None
         self._count = 0
         self._mark: Mark | None = None
-        self._mark_at = -1
-        self.size = 0
+        self._mark_at = 0
+        self._inside = self._in_body = False
+        self._gaps: int | None = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes of memory are kept."""
+        chunks = self._chunks
+        return self._bytes + chunks[0].begun + CHUNK_COST * (len(chunks) - 1) if chunks else 0
 
     @property
     def behind(self) -> int:
@@ -98,24 +120,45 @@ class Rewind:
     @property
     def in_hand(self) -> bool:
         """Whether the app has a message, or can still ask for the end of the last one."""
-        pauses = self._dispatcher.pauses
-        if pauses & (HANDLING | AWAITING_REPLY) or self._dispatcher.sorts_replies or self.behind:
+        dispatcher = self._dispatcher
+        if not dispatcher.takes_one:
+            return False
+        if dispatcher.pauses & (HANDLING | AWAITING_REPLY) or dispatcher.sorts_replies or self.behind:
             return True
-        return bool(pauses & RECEIVE_ONLY) and not self._inbox.awaited
+        return bool(dispatcher.pauses & RECEIVE_ONLY) and not self._inbox.awaited
+
+    @property
+    def _ends_inside(self) -> bool:
+        """Whether bytes came that are of no whole message, or that the framing could not read."""
+        return self.framing.unfinished or self.framing.in_body or self.framing.failure is not None
 
     def note(self, data: bytes, count: int, at: int) -> None:
         """A chunk came, with `count` messages. It ends behind `at` received bytes."""
         framing = self.framing
-        mark = self._mark if self._mark_at == at - len(data) else None
-        has_gap = not framing._gapless or framing.skipped > 0 or framing.failure is not None
-        if (framing.unfinished or framing._remembers) and framing.failure is None:
-            self._mark, self._mark_at = framing.mark(), at
+        mark, inside = (self._mark, self._inside) if self._mark_at == at - len(data) else (None, False)
+        before, self._gaps = self._gaps, framing.gaps
+        has_gap = self._gaps is None or self._gaps != before or framing.skipped > 0 or framing.failure is not None
+        chunk = Chunk(mark, data, count, inside, has_gap)
+        if self._in_body or framing.in_body or framing.body_end is not None:
+            self._note_body(chunk, self._in_body)
         else:
-            self._mark = None
-        if self._chunks is None:
-            self._chunks = deque()
-        self._add(Chunk(mark, data, count, has_gap))
+            self._add(chunk)
+        self._in_body = framing.in_body
+        self._inside = framing.unfinished
+        self._mark = framing.mark() if framing.failure is None and self._inside else None
+        self._mark_at = at
         self.trim()
+
+    def _note_body(self, chunk: Chunk, was_in_body: bool) -> None:
+        """A body is in the chunk. The body of the message in hand is not kept."""
+        end, behind = self.framing.body_end, self.behind
+        if end is not None and behind <= chunk.messages - end[1]:
+            self.clear()
+            chunk = Chunk(None, chunk.data[end[0] :], chunk.messages - end[1], inside=False, has_gap=chunk.has_gap)
+        if self.framing.in_body and not behind:
+            self.clear()
+        else:
+            self._add(chunk, joins=was_in_body)
 
     def trim(self) -> None:
         """Drop what no switch would read again."""
@@ -130,7 +173,9 @@ class Rewind:
             self._take_first()
         if not behind and len(chunks) == 1:
             self._shorten(chunks[0])
-        if self.size > self._room + self.framing.max:
+        elif self._bytes > self._room and not self.framing._by_chunk:
+            self._begin_behind(self.rest(), behind)
+        if self._bytes > self._room + self.framing.max:
             self._read_control.pause(BYTES_KEPT)
         else:
             self._read_control.resume(BYTES_KEPT)
@@ -140,54 +185,66 @@ class Rewind:
         place = self._count - self.behind
         chunks = list(self._chunks or ())
         if not chunks:
-            return None if self.framing.unfinished else b""
-        first = 0
-        while place > chunks[first].count:
-            place -= chunks[first].count
-            first += 1
-        if not place and chunks[first].begun:
+            return None if self._ends_inside or place else b""
+        if place < 0 or (not place and chunks[0].inside):
             return None
+        first = 0
+        while place > chunks[first].messages:
+            place -= chunks[first].messages
+            first += 1
         begin = self.framing.behind(chunks[first].mark, chunks[first].data, place)
         return b"".join([begin, *[each.data for each in chunks[first + 1 :]]])
 
     def clear(self) -> None:
         """Keep nothing: the stream is read on from here."""
         self._chunks = None
-        self._count = self.size = 0
+        self._count = self._bytes = 0
         self._read_control.resume(BYTES_KEPT)
 
     def begin(self, framing: Framing) -> None:
         """Read on by another `framing`, which has read nothing yet."""
         self.clear()
         self.framing = framing
-        self._mark = None
+        self._mark, self._inside, self._in_body, self._gaps = None, False, False, 0
 
-    def _add(self, chunk: Chunk) -> None:
-        assert self._chunks is not None
-        self._chunks.append(chunk)
-        self._count += chunk.count
-        self.size += len(chunk.data) + chunk.begun
+    def _add(self, chunk: Chunk, *, joins: bool = False) -> None:
+        """Keep `chunk`, joined to the chunk before it if both are small, or if it cannot be read without that."""
+        if self._chunks is None:
+            self._chunks = deque()
+        chunks, size = self._chunks, len(chunk.data)
+        if chunks and (joins or (len(chunks[-1].data) + size <= SMALL and not self.framing._by_chunk)):
+            chunks.append(_joined(chunks.pop(), chunk))
+        else:
+            chunks.append(chunk)
+        self._count += chunk.messages
+        self._bytes += size
 
     def _take_first(self) -> None:
         assert self._chunks
         first = self._chunks.popleft()
-        self._count -= first.count
-        self.size -= len(first.data) + first.begun
+        self._count -= first.messages
+        self._bytes -= len(first.data)
+
+    def _begin_behind(self, rest: bytes | None, count: int) -> None:
+        """Keep the `rest`, which is behind the message in hand and has `count` messages, and nothing else."""
+        if rest is None:
+            return
+        self._chunks = None
+        self._count = self._bytes = 0
+        if rest:
+            self._add(Chunk(None, rest, count, inside=False, has_gap=True))
 
     def _is_over(self, first: Chunk, second: Chunk, behind: int) -> bool:
         """Whether the message in hand is behind the `first` chunk, or ends exactly with it."""
-        later = self._count - first.count
-        return later > behind or (later == behind and second.mark is None and first.count > 0 and not first.has_gap)
+        later = self._count - first.messages
+        return later > behind or (later == behind and first.messages > 0 and not second.inside and not first.has_gap)
 
     def _shorten(self, only: Chunk) -> None:
         """The app has all messages of the `only` chunk: keep what is behind them, unless that costs more to find."""
-        unfinished = self.framing.unfinished
-        if not only.count:
+        unfinished = self._ends_inside
+        if not only.messages:
             return
         if not (unfinished or only.has_gap):
             self.clear()
-        elif not unfinished or only.begun > ONE_READ:
-            rest = self.framing.behind(only.mark, only.data, only.count)
-            self._take_first()
-            if rest:
-                self._add(Chunk(None, rest, 0, has_gap=True))
+        elif not unfinished or max(only.begun, self._bytes) > ONE_READ:
+            self._begin_behind(self.rest(), 0)

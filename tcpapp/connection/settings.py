@@ -16,7 +16,7 @@ from tcpapp.codecs import Codec
 from tcpapp.connection.concurrency import check_concurrency, check_replies
 from tcpapp.connection.deadlines import Deadlines, waits_of
 from tcpapp.connection.handlers import handlers_of, value_of
-from tcpapp.connection.parsing import parts_of
+from tcpapp.connection.parsing import parts_of, users_codec
 from tcpapp.connection.pending_requests import Key, check_key
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
@@ -117,6 +117,12 @@ class Settings:
         unknown = sorted(set(options) - set(Options.__annotations__))
         if unknown:
             raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
+
+    def parts_of(self, framing: Framing, codec: Codec[Any] | None) -> tuple[Framing, Codec[Any] | None]:
+        """The framing and the codec that a connection uses for another `framing`: these settings' own if they fit."""
+        if codec is users_codec(self.codec) and type(framing) is type(self.framing) and framing == self.framing:
+            return self.framing, self.codec
+        return parts_of(framing, codec)
 
     def change(self, **others: Any) -> None:
         """

@@ -27,6 +27,8 @@ from tcpapp.connection.lifecycle import (
     END_WAITS,
     FAIL_WAITERS,
     FLUSH,
+    PASS_ON,
+    READ_ON,
     START_APP,
     STOP_READING,
     Event,
@@ -72,7 +74,7 @@ class Stages(Parts):
             self._drop_buffers(all_of_it=False)
         if actions & ABORT_TRANSPORT:
             self.transport.abortConnection()
-        if actions & (START_APP | CONTINUE_APP | FLUSH | DISCONNECT | FAIL_WAITERS | ASK_APP):
+        if actions & (START_APP | CONTINUE_APP | FLUSH | DISCONNECT | FAIL_WAITERS | ASK_APP | READ_ON | PASS_ON):
             self._go_on(actions)
 
     def _go_on(self, actions: int) -> None:
@@ -84,9 +86,13 @@ class Stages(Parts):
         if actions & FLUSH:
             self.settle(self._outbox.finish())
         if actions & DISCONNECT:
-            if self._lifecycle.cause.by is not EndedBy.PEER:
+            if self._lifecycle.cause.by is not EndedBy.PEER and self._dispatcher is not CLOSED_PARTS:
                 self._read_control.read_to_the_end()
             self.transport.loseConnection()
+        if actions & READ_ON:
+            self._read_on()
+        if actions & PASS_ON:
+            self._pass_on()
         if actions & FAIL_WAITERS:
             self._fail_waiters()
         if actions & ASK_APP:
@@ -116,6 +122,14 @@ class Stages(Parts):
 
     def _continue_app(self) -> None:
         """Messages can pass again: the connection goes on from its state. A subclass, which has the state, does it."""
+        raise NotImplementedError
+
+    def _read_on(self) -> None:
+        """Another framing reads on. A subclass, which switches framings, does it."""
+        raise NotImplementedError
+
+    def _pass_on(self) -> None:
+        """Another protocol gets the transport. A subclass, which has that protocol, does it."""
         raise NotImplementedError
 
     def _start_tls(self, context: Any, data: bytes) -> Deferred[Any]:
@@ -153,15 +167,17 @@ class Stages(Parts):
             self._buffered.update()
         else:
             self._end_input(cause)
-        if self._lifecycle.stage.sends:
-            self._lifecycle.end_within(
-                self._settings.timeouts.drain if deadline is None else deadline, "drain-over", "drain"
-            )
+        if self._lifecycle.stage.sends or self._lifecycle.stage is Stage.TAKEN_OVER:
+            self._end_drain_within(cause, self._settings.timeouts.drain if deadline is None else deadline)
+
+    def _end_drain_within(self, cause: CloseReason, seconds: float) -> None:
+        """Cut the connection, which drains for `cause`, in `seconds`."""
+        self._lifecycle.end_within(seconds, "drain-over", "drain")
 
     def _close(self, cause: CloseReason, grace: float | None = None) -> None:
         """Flush and close for `cause`. If the app is being called, wait until it returns."""
         actions = self._lifecycle.happen(Event.CLOSE, cause)
-        if actions & ASK_APP or (grace is not None and not actions):
+        if actions & (ASK_APP | DISCONNECT) or (grace is not None and not actions):
             self._lifecycle.end_within(self._settings.timeouts.grace if grace is None else grace, "grace-over", "grace")
         self._act(actions)
 
@@ -255,10 +271,14 @@ class Stages(Parts):
 
         The waiters come when the parts are settled, because they run the user's code.
         """
-        ended = self._lifecycle.cause
         if self._tasks is None:
             self._deadlines.end()
         self._end_handshake()
+        self._end_parts(flushed)
+
+    def _end_parts(self, flushed: bool) -> None:
+        """End all parts, then fire all waiters. Those for the end fire when the connection is closed."""
+        ended, over = self._lifecycle.cause, self._lifecycle.stage is Stage.CLOSED
         self._buffered.end()
         self._drop_buffers(all_of_it=False)
         waited_for = self._dispatcher.awaited
@@ -268,7 +288,7 @@ class Stages(Parts):
         waiters = self._take_waiters()
         sent, unsent = self._outbox.end(flushed)
         self._settings.counters.failed_sends += len(unsent)
-        if self._tasks is None:
+        if over and self._tasks is None:
             self._leave_factory(ended)
         self._fail(waiters)
         fire_all(sent, None)
@@ -287,17 +307,27 @@ class Stages(Parts):
     def _tell_of_end(self, ended: CloseReason, waited_for: object, unsent: int, totals: Totals) -> None:
         """All parts and tasks have ended: tell the app and the waiters, and let go of the parts."""
         self._dispatcher.closed(ended)
-        probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
-        if self._lifecycle.opened:
-            self._emit(Closed, ended, self._unhandled, probe, unsent, *totals)
-        else:
-            self._emit(NeverOpened, ended, probe)
-        self._lifecycle.fire_closed()
+        if self._lifecycle.stage is Stage.CLOSED:
+            self._emit_end(unsent, totals)
+            self._lifecycle.fire_closed()
         if self._starttls is not None:
             self._starttls.failed(ended.error or self._lifecycle.error)
         self._dispatcher.cancel_conversation(waited_for)
         self._dispatcher.cancel_handler()
         self._release_parts(totals)
+        self._parts_ended()
+
+    def _parts_ended(self) -> None:
+        """The parts have ended. A subclass goes on, where the transport does."""
+
+    def _emit_end(self, unsent: int, totals: Totals) -> None:
+        """Tell the listeners that the connection has ended, with this many `unsent` messages."""
+        ended = self._lifecycle.cause
+        probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
+        if self._lifecycle.opened:
+            self._emit(Closed, ended, self._unhandled, probe, unsent, *totals)
+        else:
+            self._emit(NeverOpened, ended, probe)
 
     # Its tasks.
 
@@ -339,8 +369,9 @@ class Stages(Parts):
 
     def _end_with_tasks(self, ended: CloseReason, tell: Callable[[], None]) -> None:
         """The tasks have ended: the connection is forgotten only now, so that a server that stops waits for them."""
-        self._deadlines.end()
-        self._leave_factory(ended)
+        if self._lifecycle.stage is Stage.CLOSED:
+            self._deadlines.end()
+            self._leave_factory(ended)
         tell()
 
     def _release_parts(self, totals: Totals) -> None:

@@ -30,7 +30,7 @@ BEHIND = CloseReason(EndedBy.US, "tls-failed", "bytes wait for the peer to take 
 
 class StartTLS:
     """
-    The upgrade of one connection to TLS. `done` fires with the session that `secured` gets.
+    The upgrade of one connection to TLS. `done` fires with the session that `secured` gets. `framing` reads it.
 
     `cause` is the close reason when the outcome is `UNSECURED`.
     """
@@ -41,7 +41,7 @@ class StartTLS:
         dispatcher: Dispatcher,
         settler: Settler,
     ) -> None:
-        self._framing, self._throttle, self._inbox, self._outbox = parts
+        self.framing, self._throttle, self._inbox, self._outbox = parts
         self._dispatcher = dispatcher
         self.cause = ABANDONED
         self.done: Deferred[Any] = Deferred(lambda _: settler.settle(UNSECURED))
@@ -57,18 +57,28 @@ class StartTLS:
         self._outbox.uncork_now()
         if self._outbox.behind:
             return self._refuse(BEHIND)
-        if self._framing.held:
+        if self._has_begun:
             return self._refuse(PLAIN)
         transport.startTLS(context)
         return NOTHING
 
     def secured(self, session: Any) -> int:
         """The handshake is done. Returns the outcome."""
-        if self._inbox or self._throttle.pending or self._framing.held:
+        if self._inbox or self._throttle.pending or self._has_begun:
             return self._refuse(PLAIN)
         outcome = self._dispatcher.resume(TLS_STARTING)
         self.done.callback(session)
         return outcome
+
+    @property
+    def pending(self) -> bool:
+        """Whether the handshake is not done."""
+        return not self.done.called
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether a message has begun in plain. Its first bytes can be a header, which is not held."""
+        return self.framing.held > 0 or self.framing.unfinished
 
     def _refuse(self, cause: CloseReason) -> int:
         self.cause = cause

@@ -94,8 +94,8 @@ class Throttle:
     `free_share` is how many messages the receiver can hand on at once while none is `pending`. It is 0 where each
     message must be counted, or must wait for a turn. The receiver gives larger chunks to `receive`. It calls
     `note_chunk` after each chunk that took more seconds than `budget`, and after every chunk where this `measures`.
-    `pending` are the messages that are not let in yet, of `size` bytes. Without a clock there are no turns and no
-    rates.
+    `pending` are the messages that are not let in yet, of `size` bytes; `dropped` counts those over the rate. Without a
+    clock there are no turns and no rates.
 
     A wait for a rate is a deadline: when it is over, the connection calls `release` for ``message_rate``, and
     `resume_reading` for ``byte_rate``. One read takes no more bytes than ``byte_rate`` allows. TLS decrypts a record
@@ -109,7 +109,6 @@ class Throttle:
         "_cost",
         "_deadlines",
         "_dispatcher",
-        "_dropped",
         "_least_read",
         "_limits",
         "_message_rate",
@@ -122,6 +121,7 @@ class Throttle:
         "_waiting",
         "_waits_for_rate",
         "budget",
+        "dropped",
         "fair_share",
         "free_share",
         "measures",
@@ -147,7 +147,7 @@ class Throttle:
         self._deadlines = deadlines
         self._clock = clock
         self._waits_for_rate = settings.policies.over_rate == "wait"
-        self._dropped = 0
+        self.dropped = 0
         self._messages_per_turn = limits.messages_per_turn if timed and limits.messages_per_turn else sys.maxsize
         self._message_rate = TokenBucket(limits.message_rate) if timed and limits.message_rate else None
         self._byte_rate = TokenBucket(limits.byte_rate) if timed and limits.byte_rate else None
@@ -275,13 +275,20 @@ class Throttle:
             self._set_busy(now - began > self.budget, size - self.size)
         return outcome
 
+    def recount(self, count: int) -> None:
+        """Keep no message, because another framing reads them again; count `count` more messages that are let in."""
+        self.dropped = self.size = 0
+        self.pending.clear()
+        if self._message_rate is not None:
+            self._message_rate.take(self._deadlines.seconds(), count)
+
     def drop(self) -> int:
         """Drop the kept messages. Returns how many messages were never let in."""
         if self._waiting:
             self._waiting = False
             self.fair_share.cancel(self.take_turn)
-        count = self._dropped + len(self.pending)
-        self._dropped, self.size = 0, 0
+        count = self.dropped + len(self.pending)
+        self.dropped, self.size = 0, 0
         self.pending.clear()
         return count
 
@@ -355,7 +362,7 @@ class Throttle:
         elif self._waits_for_rate:
             self._deadlines.start("message_rate", self._message_rate.until_next())
         else:
-            self._dropped += len(self.pending)
+            self.dropped += len(self.pending)
             self.pending.clear()
             self.size = 0
             return TOO_MANY_MESSAGES

@@ -30,12 +30,17 @@ KINDS = {method.encode(): kind for kind, method in enumerate(METHODS)}
 
 
 class Asked:
-    """The kinds of the requests without a response, a byte for each, the oldest first."""
+    """
+    The `kinds` of the requests without a response, a byte for each, the oldest first.
 
-    __slots__ = ("kinds",)
+    `answered_now` are the kinds of the requests whose responses ended in the last chunk.
+    """
+
+    __slots__ = ("answered_now", "kinds")
 
     def __init__(self) -> None:
         self.kinds = bytearray()
+        self.answered_now = bytearray()
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -56,6 +61,7 @@ class Asked:
 
     def answered(self) -> None:
         """Forget the oldest request: its response has come."""
+        self.answered_now += self.kinds[:1]
         del self.kinds[:1]
 
 
@@ -83,6 +89,18 @@ class Asking(Parser):
         state = self.fresh()
         if message.find(b"\r\n\r\n") == len(message) - 4:
             state._asked.note(b"HEAD ")
+        return state
+
+    @override
+    def receive(self, chunk: bytes) -> list[Any]:
+        """The messages that are now whole. Raises `UnreadableStream`."""
+        self._asked.answered_now.clear()
+        return super().receive(chunk)
+
+    @override
+    def _before_chunk(self) -> Self:
+        state = self.fresh()
+        state._asked.kinds += self._asked.answered_now + self._asked.kinds
         return state
 
     @override

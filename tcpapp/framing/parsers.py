@@ -20,6 +20,7 @@ from tcpapp.errors import (
 from tcpapp.framing.base import DEFAULT_MAX, Framing
 from tcpapp.framing.body import Body
 from tcpapp.framing.reader import MessageReader, Parse
+from tcpapp.framing.rereading import ReadFromHeld
 from tcpapp.framing.state import StateReader
 from tcpapp.spec import line_of, suggest
 
@@ -32,7 +33,7 @@ Form = Literal["value", "whole", "bytes"]
 """What `receive` gives for a message: what the generator returns; a `Decoded`; or the same, where it must be bytes."""
 
 
-class Parser(Framing):
+class Parser(ReadFromHeld, Framing):
     """
     A framing whose messages a generator reads; made by `parser`.
 
@@ -160,6 +161,7 @@ class Parser(Framing):
     # The body of a message
 
     @property
+    @override
     def in_body(self) -> bool:
         """Whether the stream is inside the body of a message, which was returned already."""
         return self._reader.stream is not None

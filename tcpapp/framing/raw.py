@@ -23,7 +23,7 @@ class Raw(Framing):
 
     __slots__ = ()
     _name = "raw"
-    _gapless = True
+    _gapless = _by_chunk = True
 
     @override
     def _most_held(self) -> int:

@@ -64,6 +64,8 @@ class MessageReader:
       beginning of the buffer that is read, in which the message begins at `begin`.
     - `whole`: a message is a `Decoded`, its bytes and its value.
     - `stream`: the body that comes behind the last message; `None` where there is none. `new_body` makes bodies.
+    - `body_end`: how many bytes came behind the last body that ended in this chunk, and how many messages before that.
+    - `dropped`: how many times bytes were `NO_MESSAGE`.
     """
 
     __slots__ = (
@@ -75,6 +77,8 @@ class MessageReader:
         "_send",
         "at",
         "begin",
+        "body_end",
+        "dropped",
         "enough",
         "held",
         "mark",
@@ -102,6 +106,8 @@ class MessageReader:
         self.new_body: Callable[[int | None], Body] = Body
         self.stream: BodyReader | None = None
         self._asked: tuple[BodyReader, int] | None = None
+        self.body_end: tuple[int, int] | None = None
+        self.dropped = 0
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -131,6 +137,7 @@ class MessageReader:
         """
         held = self.held
         self.room = 0
+        self.body_end = None
         if len(held) > SMALL:
             if isinstance(held, bytes):
                 held = self.held = bytearray(held)
@@ -167,7 +174,7 @@ class MessageReader:
         box, whole = self._box, self.whole
         begin, at, want = 0, self.at, self.want
         if want is None:
-            begin = at = 0 if self.stream is None else self._read_body(self.stream, buffer, 0)
+            begin = at = 0 if self.stream is None else self._read_body(self.stream, buffer, 0, messages)
             want = send(None) if begin < size else END
         last = begin + most
         while want is not END:
@@ -234,7 +241,7 @@ class MessageReader:
         else:
             self.enough = 0
 
-    def _read_body(self, stream: BodyReader, chunk: bytes, begin: int) -> int:
+    def _read_body(self, stream: BodyReader, chunk: bytes, begin: int, messages: list[Any]) -> int:
         """Read the body behind a message. Returns where the next message begins."""
         end = stream.read(chunk, begin)
         if end < 0:
@@ -242,6 +249,7 @@ class MessageReader:
         if end == begin and stream.is_alone:
             raise MalformedFrame("the parser returns a message and a body without a byte")
         self.stream = None
+        self.body_end = len(chunk) - end, len(messages)
         return end
 
     def _go_on(self, held: bytearray, messages: list[Any]) -> int:
@@ -292,7 +300,7 @@ class MessageReader:
     def _end(self, buffer: bytes, begin: int, end: int, messages: list[Any]) -> int:
         """A message ends in `buffer`. Returns where the next one begins: behind the body, if there is one."""
         self._add(buffer, begin, end, messages)
-        return end if self.stream is None else self._read_body(self.stream, buffer, end)
+        return end if self.stream is None else self._read_body(self.stream, buffer, end, messages)
 
     def _add(self, buffer: bytes | bytearray, begin: int, end: int, messages: list[Any]) -> None:
         """A message ends."""

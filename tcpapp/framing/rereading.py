@@ -40,13 +40,13 @@ class Rereadable:
     The part of a `tcpapp.framing.Framing` that finds the end of a message.
 
     - `_gapless`: each byte belongs to a message. So nothing is behind the last message where none is unfinished.
-    - `_remembers`: what a message was decides how the next is read. So a mark is needed between messages, too.
+    - `_by_chunk`: the messages depend on the cuts, so chunks must not be joined.
     """
 
     __slots__ = ()
 
     _gapless: ClassVar[bool] = False
-    _remembers: ClassVar[bool] = False
+    _by_chunk: ClassVar[bool] = False
     _own_names: ClassVar[tuple[str, ...]] = ()
     _own_values: ClassVar[Any]
     _foreign: ClassVar[bool] = False
@@ -56,6 +56,21 @@ class Rereadable:
         _defaults: ClassVar[dict[str, Any]]
         fresh: Callable[[], Any]
         receive: Callable[[bytes], list[bytes]]
+
+    @property
+    def gaps(self) -> int | None:
+        """How many times bytes came that are of no message; `None` where that is not known."""
+        return 0 if self._gapless else None
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the stream is inside the body of a message, which was returned already."""
+        return False
+
+    @property
+    def body_end(self) -> tuple[int, int] | None:
+        """Where the last body in the last chunk ended, and how many messages of the chunk came before that."""
+        return None
 
     @classmethod
     def _note_state(cls) -> None:
@@ -96,19 +111,26 @@ class Rereadable:
         """
         The bytes of `data` behind its first `count` messages, where the stream was at `mark` before `data`.
 
-        `data` must have so many messages. Skipped messages do not count. Work is linear in the held bytes and `data`.
+        `data` must have so many messages; the body of a message is a part of it. Skipped messages do not count. Work is
+        linear in the held bytes and `data`.
         """
         at = end = 0
         for size in PIECES if count else ():
             state, end = self.resumed(mark), at
             found = _count(state, data[:at])
-            while found < count and end < len(data):
+            while end < len(data) and (found < count or (found == count and state.in_body)):
                 at, end = end, end + size
                 found += _count(state, data[at:end])
         return data[end:]
 
+    def skipped_in(self, data: bytes) -> int:
+        """How many messages of `data`, which begins between two messages, are skipped."""
+        state = self.fresh()
+        _count(state, data)
+        return int(state.skipped)
 
-def _count(state: Rereadable, piece: bytes) -> int:
+
+def _count(state: Any, piece: bytes) -> int:
     """How many messages end in `piece`. A failure behind them has no meaning here."""
     try:
         return len(state.receive(piece)) if piece else 0

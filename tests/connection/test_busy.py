@@ -13,7 +13,7 @@ from tcpapp.connection.protocol import protocol_of
 from tcpapp.errors import NotConnected
 from tcpapp.limits import Policies
 from tcpapp.telemetry import AppFailed, Closed, MessagesSkipped
-from tests.peers import AbruptTransport, NotedTransport, Peer, TurnClock, outcome, result_of
+from tests.peers import AbruptTransport, NotedTransport, Peer, TurnClock, never, outcome, result_of
 
 QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0)
 
@@ -315,7 +315,7 @@ def test_messages_behind_an_undecodable_one_are_counted(with_request: bool) -> N
 
 def test_a_connection_that_ends_as_another_is_shed_is_not_shed_itself() -> None:
     """If a callback of a shed connection aborts a second one, the second ends as aborted, and is not shed."""
-    first = busy(kind=AbruptTransport, limits=Limits(max_buffered=100_000))
+    first = busy(never, kind=AbruptTransport, limits=Limits(max_buffered=100_000))
     others = [AbruptTransport(clock=first.clock) for _ in range(20)]
     for number, each in enumerate(others):
         each.connect(first.factory.buildProtocol(None))

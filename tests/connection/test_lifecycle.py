@@ -62,6 +62,7 @@ WAYS: dict[Stage, list[list[tuple[Event, CloseReason | None]]]] = {
     Stage.INPUT_CLOSED: [[*READY, INPUT_OVER, (Event.RELEASED, None)]],
     Stage.CLOSING: [[*READY, CLOSING], [*READY, INPUT_OVER, CLOSING]],
     Stage.FLUSHING: [[*READY, CLOSING, (Event.APP_IDLE, None)]],
+    Stage.TAKEN_OVER: [[*READY, CLOSING, (Event.APP_IDLE, None), (Event.PASSED_ON, None)]],
     Stage.DISCONNECTING: [[*READY, CLOSING, (Event.APP_IDLE, None), (Event.HANDED_OVER, None)]],
     Stage.ABORTING: [[*READY, (Event.ABORT, BAD)], [(Event.CONNECTED, None), (Event.CLOSE, BAD)]],
     Stage.CLOSED: [[*READY, (Event.LOST, WORSE)], [(Event.LOST, WORSE)]],
@@ -108,9 +109,15 @@ def test_each_event_does_in_each_stage_what_the_table_says(stage: Stage, event: 
 
 
 def test_a_stage_is_only_left_for_a_later_one() -> None:
-    """No connection opens twice, and the loss of the transport ends a connection in every stage."""
+    """
+    No connection opens twice, and the loss of the transport ends a connection in every stage. Only a switch of the
+    framing undoes the end of the input.
+    """
     order = list(Stage)
-    for (before, _), (after, _) in TRANSITIONS.items():
+    for (before, event), (after, _) in TRANSITIONS.items():
+        if event is Event.SWITCHED:
+            assert (before.state, after) == (State.INPUT_CLOSED, Stage.OPEN)
+            continue
         assert order.index(before) < order.index(after) or before is after is Stage.ABORTING
     for stage in order[:-1]:
         assert TRANSITIONS[stage, Event.LOST] == (Stage.CLOSED, END)

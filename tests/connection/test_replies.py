@@ -8,9 +8,10 @@ import pytest
 
 from tcpapp.connection.handlers import Decoded, Reply
 from tcpapp.connection.outcomes import APP_FAILED
-from tcpapp.connection.replies import Replies, as_bytes, replies_of
+from tcpapp.connection.replies import Replies, replies_of
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Lines
+from tcpapp.framing.decoded import as_bytes
 
 
 class Rig:

@@ -36,7 +36,7 @@ def test_every_setting_has_a_default() -> None:
     )
     assert (Limits(), Timeouts()) == (settings.limits, settings.timeouts)
     handlers = settings.handlers()
-    assert [getattr(handlers, name) for name in Handlers.__slots__] == [None] * 6
+    assert [getattr(handlers, name) for name in Handlers.__slots__] == [None] * 7
 
 
 def test_every_setting_is_kept() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONTRACT = {
     *("send", "receive", "request", "close", "abort", "drain", "pause", "resume", "start_tls"),
+    *("switch", "take_over"),
     *("data", "spawn", "every", "send_stream"),
     *("peer", "host", "proxy", "tls", "state", "is_open", "unread", "id", "when_open", "when_closed"),
 }
