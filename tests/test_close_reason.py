@@ -68,8 +68,10 @@ def test_an_unreadable_stream_gives_its_reason(error: UnreadableStream) -> None:
 
 @pytest.mark.parametrize("rule", sorted(table()))
 def test_only_a_proper_end_is_clean(rule: str) -> None:
-    """A reason is clean for the rules closed, drained, max-age, moved and end-of-stream, and for no other rule."""
-    clean = rule in {"closed", "drained", "max-age", "moved", "end-of-stream"}
+    """
+    A reason is clean for the rules closed, drained, max-age, moved, taken-over and end-of-stream, and for no other.
+    """
+    clean = rule in {"closed", "drained", "max-age", "moved", "taken-over", "end-of-stream"}
     assert clean == CloseReason(EndedBy.US, rule, "").clean
 
 

@@ -15,9 +15,11 @@ from operator import attrgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from typing_extensions import override
+
 from tcpapp.errors import UnreadableStream
 
-__all__ = ["Mark", "Rereadable"]
+__all__ = ["Mark", "ReadFromHeld", "Rereadable"]
 
 Mark = tuple[Any, int, Any]
 """The state of a stream: what is held, how many bytes of it were held then, and the values of its own attributes."""
@@ -128,6 +130,45 @@ class Rereadable:
         state = self.fresh()
         _count(state, data)
         return int(state.skipped)
+
+
+class ReadFromHeld(Rereadable):
+    """The same for a parser, which has read nothing but the bytes of an unfinished message."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _reader: Any
+
+    @property
+    @override
+    def gaps(self) -> int:
+        """How many times bytes came that are no message."""
+        return int(self._reader.dropped)
+
+    @property
+    @override
+    def body_end(self) -> tuple[int, int] | None:
+        """Where the last body in the last chunk ended, and how many messages of the chunk came before that."""
+        ended: tuple[int, int] | None = self._reader.body_end
+        return ended
+
+    @override
+    def mark(self) -> Mark:
+        """The present state: the bytes of the unfinished message, which are not copied."""
+        return self._held, len(self._held), None
+
+    @override
+    def resumed(self, mark: Mark | None) -> Any:
+        """A framing that has read the bytes of the unfinished message again."""
+        state = self._before_chunk()
+        if mark is not None and mark[1]:
+            state.receive(bytes(mark[0][: mark[1]]))
+        return state
+
+    def _before_chunk(self) -> Any:
+        """A framing that reads the last chunk again. A subclass knows what else its messages depend on."""
+        return self.fresh()
 
 
 def _count(state: Any, piece: bytes) -> int:

@@ -56,6 +56,50 @@ def test_plain_bytes_that_are_left_end_the_connection(plain: bytes) -> None:
     assert [NotConnected] == [type(each) for each in done]
 
 
+def test_a_header_in_plain_ends_the_connection() -> None:
+    """The header of a message, which the framing does not hold any more, must not come in plain either."""
+    peer = secure(None, framing="int32")
+    peer.says(b"\x00\x00\x00\x05")
+    done = outcome(peer.connection.start_tls("context"))
+    assert peer.transport.aborted
+    peer.resets()
+    assert (peer.reason.rule, [type(each) for each in done]) == ("plain-before-tls", [NotConnected])
+
+
+def test_a_switch_during_the_handshake_counts_all_plain_bytes() -> None:
+    """Plain bytes that another framing reads are found, too, so a switch cannot carry them behind the handshake."""
+
+    def app(message: bytes, connection: Any) -> None:
+        connection.start_tls("context", last=b"go").addErrback(lambda _: None)
+        connection.switch("int32")
+
+    peer = secure(app)
+    peer.says(b"STARTTLS\n\x00\x00\x00\x05")
+    peer.protocol.handshakeCompleted()
+    assert peer.transport.aborted
+    peer.resets()
+    assert peer.reason.rule == "plain-before-tls"
+
+
+def test_a_framing_is_switched_behind_the_handshake() -> None:
+    """An app that begins TLS and then switches reads the first message of TLS by the new framing."""
+    seen: list[bytes] = []
+
+    async def app(message: bytes, connection: Any) -> bytes | None:
+        seen.append(message)
+        if message != b"STARTTLS":
+            return message
+        await connection.start_tls("context", last=b"go")
+        connection.switch("netstring")
+        return None
+
+    peer = secure(app)
+    peer.says(b"STARTTLS\n")
+    peer.protocol.handshakeCompleted()
+    peer.says(b"2:hi,")
+    assert (seen, peer.hears()) == ([b"STARTTLS", b"hi"], b"go\n2:hi,")
+
+
 def test_unsent_plain_bytes_end_the_connection() -> None:
     """Plain bytes that the peer has not read would be sent with TLS, so the connection is cut."""
     peer = Peer(timeouts=QUIET, transport=NotedTransport(tls=True, peer_reads=False))

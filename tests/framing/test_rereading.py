@@ -175,7 +175,7 @@ def test_a_framing_whose_state_can_change_in_place_has_no_marks() -> None:
 
 def test_only_framings_with_bytes_between_messages_have_gaps() -> None:
     """The byte-stuffed framings ignore empty frames between messages. In the others each byte is of a message."""
-    assert {type(each).__name__ for each in FRAMINGS if not each._gapless} == {"Slip", "Cobs"}
+    assert {type(each).__name__ for each in FRAMINGS if each.gaps is None} == {"Slip", "Cobs"}
     assert Slip().behind(None, b"\xc0ab\xc0\xc0\xc0", 1) == b"\xc0\xc0"
 
 
