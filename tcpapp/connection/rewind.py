@@ -139,7 +139,7 @@ class Rewind:
         before, self._gaps = self._gaps, framing.gaps
         has_gap = self._gaps is None or self._gaps != before or framing.skipped > 0 or framing.failure is not None
         chunk = Chunk(mark, data, count, inside, has_gap)
-        if self._in_body or framing.in_body or framing.body_end is not None:
+        if self._in_body or framing.in_body or (count and framing.body_end is not None):
             self._note_body(chunk, self._in_body)
         else:
             self._add(chunk)
@@ -154,7 +154,8 @@ class Rewind:
         end, behind = self.framing.body_end, self.behind
         if end is not None and behind <= chunk.messages - end[1]:
             self.clear()
-            chunk = Chunk(None, chunk.data[end[0] :], chunk.messages - end[1], inside=False, has_gap=chunk.has_gap)
+            rest = chunk.data[len(chunk.data) - end[0] :]
+            chunk = Chunk(None, rest, chunk.messages - end[1], inside=False, has_gap=chunk.has_gap)
         if self.framing.in_body and not behind:
             self.clear()
         else:

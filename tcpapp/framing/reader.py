@@ -307,6 +307,7 @@ class MessageReader:
         value, self._box[0] = self._box[0], None
         self.want = None
         self._empty_at = self._empty = 0
+        self.dropped += value is NO_MESSAGE
         if self._asked is not None:
             message = self._with_body(self._asked, bytes(buffer[begin:end]), value, end)
             if value is NO_MESSAGE:

@@ -71,7 +71,7 @@ class Rereadable:
 
     @property
     def body_end(self) -> tuple[int, int] | None:
-        """Where the last body in the last chunk ended, and how many messages of the chunk came before that."""
+        """How many bytes came behind the last body that ended in the chunk, and how many messages before its end."""
         return None
 
     @classmethod
@@ -149,7 +149,7 @@ class ReadFromHeld(Rereadable):
     @property
     @override
     def body_end(self) -> tuple[int, int] | None:
-        """Where the last body in the last chunk ended, and how many messages of the chunk came before that."""
+        """How many bytes came behind the last body that ended in the chunk, and how many messages before its end."""
         ended: tuple[int, int] | None = self._reader.body_end
         return ended
 
