@@ -104,7 +104,7 @@ class Memcached:
             size += len(item.value)
         if size <= AT_ONCE:
             return MemcachedMessage((b"END",), None, tuple(items))
-        return _one_by_one(items, request.connection)
+        return (line for line in (*items, b"END"))
 
     # Storage
 
@@ -225,12 +225,6 @@ def _expires(seconds: int, now: float) -> float | None:
     if seconds > MONTH:
         return now + seconds - time.time()
     return now + max(0, seconds)
-
-
-async def _one_by_one(items: list[MemcachedMessage], connection: Connection) -> bytes:
-    for item in items:
-        await connection.send(item)
-    return b"END"
 
 
 memcached = Memcached()
