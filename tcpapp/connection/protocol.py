@@ -189,7 +189,7 @@ class MessageProtocol(Movable):
 
     def _unreadable(self, error: UnreadableStream, beginning: bytes = b"") -> None:
         """The stream cannot be read any further. The messages before `error` are still handled."""
-        self._end_input(with_detected(error.close_reason(), beginning))
+        self._end_input(with_detected(error.close_reason(), beginning, self._framing))
 
     def _unanswered(self, detail: tuple[Failure, int]) -> None:
         """A reply is undecodable, or the user's key function raised: no message behind it is taken."""
@@ -263,12 +263,12 @@ class MessageProtocol(Movable):
         elif wait == "body_timeout":
             self._end_input(reason_of(wait, seconds))
         elif wait == "message_timeout":
-            self._end_input(with_detected(reason_of(wait, seconds), self._framing.beginning))
+            self._end_input(with_detected(reason_of(wait, seconds), self._framing.beginning, self._framing))
         elif wait == "max_age":
             self._drain(reason_of(wait, seconds), None)
         else:
             dispatcher = self._dispatcher  # the connection can be gone when this is closed
-            self._close(with_detected(reason_of(wait, seconds), self._framing.beginning))
+            self._close(with_detected(reason_of(wait, seconds), self._framing.beginning, self._framing))
             if wait == "handler_timeout":
                 dispatcher.cancel_handler()
 

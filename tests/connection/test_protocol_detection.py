@@ -7,6 +7,7 @@ import pytest
 from tcpapp import Timeouts
 from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.connection.protocol_detection import MOST_BYTES, detect, with_detected
+from tcpapp.framing import Lines, from_string
 from tests.peers import Peer
 
 CAUSE = CloseReason(EndedBy.US, "malformed-frame", "no frame begins so")
@@ -35,16 +36,30 @@ def test_a_known_protocol_is_detected(beginning: bytes, meaning: str) -> None:
 def test_an_unknown_protocol_is_not_detected(beginning: bytes) -> None:
     """An unknown beginning gets no name, because a wrong guess is worse than none."""
     assert detect(beginning) is None
-    assert with_detected(CAUSE, beginning) is CAUSE
+    assert with_detected(CAUSE, beginning, Lines()) is CAUSE
 
 
 def test_a_detected_protocol_is_in_the_reason() -> None:
     """A detected protocol changes only the text of the reason, and not its rule."""
-    found = with_detected(CAUSE, b"AMQP\x00\x00\x09\x01")
+    found = with_detected(CAUSE, b"AMQP\x00\x00\x09\x01", Lines())
     assert (found.rule, found.detail.startswith("no frame begins so; it begins as an AMQP client")) == (
         CAUSE.rule,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("framing", "beginning"),
+    [
+        ("resp", b"*1\r\n$4\r\nPING\r\n"),
+        ("http1", b"GET / HTTP/1.1\r\n"),
+        ("http1:side=client", b"HTTP/1.1 200 OK\r\n"),
+    ],
+)
+def test_the_protocol_of_the_framing_is_no_news(framing: str, beginning: bytes) -> None:
+    """A port that speaks RESP or HTTP is not said to speak none, and other protocols are named there, too."""
+    assert with_detected(CAUSE, beginning, from_string(framing)) is CAUSE
+    assert "TLS" in with_detected(CAUSE, b"\x16\x03\x01\x02\x00\x01", from_string(framing)).detail
 
 
 def test_a_message_that_does_not_end_is_looked_at_too() -> None:
