@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from twisted.internet.defer import Deferred, DeferredLock
 
@@ -41,6 +41,9 @@ def authenticated(
     - `within`: the seconds for the login, after which the connection is closed by the same rule.
     - `welcome`: the reply to valid credentials, before the greeting of the app.
     - `denied`: the reply to wrong ones.
+
+    An app logs its peer out by ``connection.data.identity = None``: then messages are credentials again. A conversation
+    goes on, and ends itself.
 
     An error that `check` raises is a failure of the app, and closes the connection: it lets nobody in. Compare secrets
     with `hmac.compare_digest`, and do the same work for an unknown name, so that the time of a reply tells nothing.
@@ -84,6 +87,7 @@ class _Gate:
         self._welcome = welcome
         self._denied = denied
         self._logins: WeakKeyDictionary[Any, _Login] = WeakKeyDictionary()
+        self._begun: WeakSet[Any] = WeakSet()
 
     def around(self, app: Any) -> Any:
         """`app` behind this gate."""
@@ -151,11 +155,11 @@ class _Gate:
     def closed(self, connection: Any, reason: CloseReason, inner: Any) -> Any:
         """Tell an app that knows the connection."""
         self._logins.pop(connection, None)
-        return inner(connection, reason) if _identity_of(connection) else None
+        return inner(connection, reason) if connection in self._begun else None
 
     def draining(self, connection: Any, inner: Any) -> Any:
         """Tell an app that knows the connection."""
-        return inner(connection) if _identity_of(connection) else None
+        return inner(connection) if connection in self._begun else None
 
     def _login_of(self, connection: Any) -> _Login:
         return self._logins.setdefault(connection, _Login())
@@ -180,6 +184,7 @@ class _Gate:
 
     async def _let_in(self, identity: Any, connection: Any, login: _Login) -> Any:
         connection.data.identity = identity
+        self._begun.add(connection)
         self._logins.pop(connection, None)
         if login.deadline is not None:
             login.deadline.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from time import perf_counter
 from typing import Any, Final
@@ -101,8 +102,10 @@ def timing(
     `record` is called with each duration, in seconds: give it a `Timings`, or the ``observe`` of a histogram of your
     metrics. Without it, each connection has a `Timings`, and the log gets its line at the end of the connection.
 
-    A message that fails is measured, too. A batch is measured as one message. A conversation is done with a message
-    when it asks for the next one. `seconds` is the clock. Raises `InvalidOption` for an object that is no app.
+    A message that fails is measured, too. A batch is measured as one message, and a reply of many messages until the
+    app gives its iterator. A conversation is done with a message when it asks for the next one. `seconds` is the clock.
+
+    Raises `InvalidOption` for an object that is no app.
     """
     if record is not None and not callable(record):
         raise InvalidOption(f"timing: record={record!r}: takes a function of a number of seconds")
@@ -110,19 +113,7 @@ def timing(
 
     def received(message: Any, connection: Any, inner: Any) -> Any:
         note = record if record is not None else of_connections.setdefault(connection, Timings())
-        began = seconds()
-
-        def done(result: Any) -> Any:
-            note(seconds() - began)
-            return result
-
-        try:
-            result = inner(message, connection)
-        except BaseException:
-            done(None)
-            raise
-        deferred = deferred_of(result)
-        return done(result) if deferred is None else deferred.addBoth(done)
+        return _measured(note, seconds, partial(inner, message, connection))
 
     def closed(connection: Any, reason: Any, inner: Any) -> Any:
         timings = of_connections.pop(connection, None)
@@ -131,6 +122,23 @@ def timing(
         return inner(connection, reason)
 
     return wrap(app, received=received, received_all=received, closed=closed if record is None else None)
+
+
+def _measured(note: Callable[[float], object], seconds: Callable[[], float], call: Callable[[], Any]) -> Any:
+    """The result of `call`. `note` gets the seconds until it is there."""
+    began = seconds()
+
+    def done(result: Any) -> Any:
+        note(seconds() - began)
+        return result
+
+    try:
+        result = call()
+    except BaseException:
+        done(None)
+        raise
+    deferred = deferred_of(result)
+    return done(result) if deferred is None else deferred.addBoth(done)
 
 
 def _log(connection: Any, timings: Timings) -> None:

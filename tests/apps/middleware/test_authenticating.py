@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -165,6 +166,41 @@ def test_without_a_login_no_part_of_the_app_is_called() -> None:
     peer.connection.drain()
     peer.leaves()
     assert (peer.hears(), log, peer.told(AppFailed)) == (b"", [], [])
+
+
+def test_an_app_can_log_its_peer_out() -> None:
+    """Without an identity, messages are credentials again. The app gets one `opened`, and its `closed` at the end."""
+    log: list[Any] = []
+
+    class App(Notes):
+        def received(self, message: bytes, connection: Any) -> bytes:
+            if message == b"log out":
+                connection.data.identity = None
+            return message
+
+    App.log = log
+    peer = Peer(authenticated(App, check, welcome=b"welcome", denied=b"denied"), timeouts=QUIET)
+    peer.says(b"ann right\nlog out\nx\n")
+    assert peer.hears() == b"welcome\nhello ann\nlog out\ndenied\n"
+    peer.says(b"bob right\ny\nlog out\n")
+    assert peer.hears() == b"welcome\ny\nlog out\n"
+    peer.leaves()
+    assert log == ["opened", "closed"]
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("app", FORMS)
+@pytest.mark.parametrize("said", [b"", b"wrong\n", b"ann right\nhello\n"])
+def test_nothing_is_kept_of_an_ended_connection(app: Any, said: bytes) -> None:
+    """Whether its peer has logged in or not, a connection is freed at its end."""
+    peer = Peer(authenticated(app, check), timeouts=QUIET)
+    if said:
+        peer.says(said)
+    peer.leaves()
+    kept = ref(peer.connection)
+    peer.connection = peer.transport.connection = None
+    peer.events.clear()
+    assert kept() is None
 
 
 def test_a_greeting_is_the_only_reply_without_a_welcome() -> None:

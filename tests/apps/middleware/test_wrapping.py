@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from itertools import permutations
 from typing import Any
@@ -338,3 +338,27 @@ def test_middleware_can_be_stacked_in_any_order(form: str, order: tuple[str, ...
     peer.leaves()
     assert timings.count == (1 if order.index("timing") < order.index("authenticated") else 2)
     assert (peer.told(AppFailed), peer.reason.rule) == ([], "end-of-stream")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_reply_of_many_messages_passes_through(is_async: bool) -> None:
+    """A generator of an app sends its messages through middleware, also after a wait or a login."""
+
+    def twice(message: bytes, connection: Any) -> Iterator[bytes]:
+        yield message
+        yield message
+
+    async def twice_later(message: bytes, connection: Any) -> AsyncIterator[bytes]:
+        yield message
+        yield await succeed(message)
+
+    app = shouting(rate_limited(authenticated(timing(twice_later if is_async else twice, Timings()), check_all), 2))
+    peer = Peer(app)
+    peer.says(b"ann\none\ntwo\n")
+    peer.clock.advance(0.5)
+    assert peer.hears() == b"ONE\nONE\nTWO\nTWO\n"
+
+
+def check_all(message: bytes, connection: Any) -> bytes:
+    """Let everybody in."""
+    return message
