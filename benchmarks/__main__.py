@@ -18,6 +18,7 @@ GROUPS = (
     "costs",
     "gains",
     "decode",
+    "parsers",
     "echo",
     "attacks",
     "clients",
