@@ -219,6 +219,8 @@ def _following(source: AsyncIterator[Any], waited: Callable[[], None]) -> Genera
             awaited = resume(result)
         except StopIteration as end:
             return end.value
+        finally:
+            result = None  # an error holds this frame
         try:
             resume, result = step.send, (yield awaited)
         except GeneratorExit:

@@ -87,6 +87,7 @@ class StreamedReplies(AppCalls):
 
     def _ended(self, result: Any, stream: ReplyStream) -> Any:
         self._streams.pop(stream, None)
+        stream.slot = None  # each of the two refers to the other
         return result
 
     # What a stream calls.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from tcpapp import Limits, Reply, Timeouts
 from tcpapp.apps import echo
+from tcpapp.connection.concurrent_dispatcher import ConcurrentDispatcher
 from tcpapp.connection.inbox import MESSAGE_COST
 from tcpapp.connection.reply_slot import SLOT_COST
 from tcpapp.telemetry import AppFailed
@@ -717,3 +719,23 @@ def test_a_message_in_flight_stands_against_a_move(replies: str) -> None:
     peer.protocol.resume_from_boundary()
     peer.transport.turn()
     assert list(app.pending) == [b"C"]
+
+
+@pytest.mark.source
+@pytest.mark.usefixtures("no_collector")
+@BOTH
+@pytest.mark.parametrize("transport", [NotedTransport, AbruptTransport])
+def test_the_parts_of_an_ended_connection_are_freed(replies: str, transport: type[NotedTransport]) -> None:
+    """At its end a connection with messages in flight lets go of its dispatcher, which no collector has to find."""
+    app = Mixed()
+    peer = serving(app, replies=replies, transport=transport())
+    peer.says(b"A\nB\nc\n")
+    app.answer(b"B")
+    assert len(dispatchers()) == 1
+    peer.resets()
+    assert dispatchers() == []
+
+
+def dispatchers() -> list[Any]:
+    """Return the dispatchers that are still there."""
+    return [each for each in gc.get_objects() if type(each) is ConcurrentDispatcher]

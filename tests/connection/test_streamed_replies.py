@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,9 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.testing import StringTransport
 
 from tcpapp import MessageServerFactory, Reply, Telemetry, Timeouts, batch
+from tcpapp.connection.concurrent_dispatcher import ConcurrentDispatcher
+from tcpapp.connection.dispatcher import Dispatcher
+from tcpapp.connection.reply_stream import ReplyStream
 from tcpapp.telemetry import AppFailed
 from tests.peers import AbruptTransport, NotedTransport, Peer, TurnClock, stalled
 
@@ -581,3 +585,22 @@ def test_a_pause_does_not_stop_a_stream() -> None:
     peer.connection.resume()
     fed.asked[-1].callback(b"2")
     assert peer.hears() == b"1\n2\n"
+
+
+@pytest.mark.source
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("form", ["function", "async", "coroutine", "fed"])
+def test_the_parts_of_an_ended_connection_are_freed(form: str, concurrency: int) -> None:
+    """At its end a connection lets go of its streams and of its dispatcher, which no collector has to find."""
+    app = (lambda message, _: Fed().messages()) if form == "fed" else forms(Source(100, 20_000))[form]
+    peer = stalled(app, concurrency=concurrency)
+    peer.says(b"a\nb\n")
+    assert parts() != []
+    peer.resets()
+    assert parts() == []
+
+
+def parts() -> list[Any]:
+    """Return the dispatchers and the streams that are still there."""
+    return [each for each in gc.get_objects() if type(each) in (Dispatcher, ConcurrentDispatcher, ReplyStream)]
