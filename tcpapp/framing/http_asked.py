@@ -73,6 +73,7 @@ class Asking(Parser):
     _reads: ClassVar[Callable[..., Parse]]
 
     side: str
+    bodies: str
     _asked: Asked
 
     @override
@@ -80,7 +81,7 @@ class Asking(Parser):
         super()._start()
         self._asked = Asked()  # type: ignore[misc]  # `asking` gives it its slot: it has none beside a parser's
         self._reader = MessageReader(
-            partial(self._reads, self.side, self._asked), self.max, whole=self._form == "whole"
+            partial(self._reads, self.side, self.bodies, self._asked), self.max, whole=self._form == "whole"
         )
 
     @override
@@ -128,8 +129,8 @@ class Asking(Parser):
         super()._read_state(state)
 
 
-def asking(reads: Callable[[str, Asked], Parse]) -> Callable[[type[Parser]], type[Parser]]:
-    """Make a parser `Asking`: `reads` gets its side and the `Asked` of the stream, and reads a message."""
+def asking(reads: Callable[[str, str, Asked], Parse]) -> Callable[[type[Parser]], type[Parser]]:
+    """Make a parser `Asking`: `reads` gets its side, its bodies and the `Asked` of the stream, and reads a message."""
 
     def made(parser: type[Parser]) -> type[Parser]:
         own = {"__slots__": ("_asked",), "_reads": staticmethod(reads)}

@@ -7,13 +7,15 @@ from typing import Any, TypeVar
 
 from tcpapp.errors import MalformedFrame
 from tcpapp.framing.base import quoted
+from tcpapp.framing.body import Body
 from tcpapp.framing.http_heads import MOST_HEADERS, headers_of
 from tcpapp.framing.http_values import Header, Request, Response, values_of
 from tcpapp.framing.numerals import decimal, hexadecimal
+from tcpapp.framing.streams import piece, stream
 from tcpapp.framing.wants import exactly, until
 from tcpapp.spec import line_of
 
-__all__ = ["CHUNKED", "has_body", "length_of", "read_body"]
+__all__ = ["CHUNKED", "has_body", "length_of", "read_body", "stream_body"]
 
 Message = TypeVar("Message", Request, Response)
 
@@ -46,23 +48,45 @@ def has_body(status: int, method: str) -> bool:
 
 def read_body(message: Message, length: int) -> Generator[Any, Any, Message]:
     """Read the body of `message`, which has this `length`. Returns `message` with it."""
-    if length == CHUNKED:
-        body, trailers = yield from _read_chunks()
-        return message._replace(body=body, trailers=trailers)
-    return message._replace(body=(yield exactly(length))) if length else message
-
-
-def _read_chunks() -> Generator[Any, Any, tuple[bytes, tuple[Header, ...]]]:
-    """Read a body in chunks. Returns it, and its trailers. Extensions of a chunk are dropped."""
+    if length != CHUNKED:
+        return message._replace(body=(yield exactly(length))) if length else message
     body = bytearray()
-    while size := hexadecimal((yield from _line()).partition(b";")[0]):
+    while size := (yield from _size()):
         body += yield exactly(size)
-        if (end := (yield exactly(2))) != b"\r\n":
-            raise MalformedFrame(f"{quoted(end)} behind a chunk of {size} bytes: takes CR LF")
-    trailers: list[str] = []
-    while (line := (yield from _line())) and len(trailers) <= MOST_HEADERS:
-        trailers.append(line.decode("latin-1"))
-    return bytes(body), headers_of(trailers)
+        yield from _end_of_chunk()
+    return message._replace(body=bytes(body), trailers=(yield from _trailers()))
+
+
+def stream_body(message: Message, length: int | None) -> Generator[Any, Any, Message]:
+    """Return `message` with a `Body`, which is read as it comes: of this `length`, or to the end of the stream."""
+    if length == 0:
+        return message._replace(body=Body.of(b""))
+    return message._replace(body=(yield stream(_pieces() if length == CHUNKED else length)))
+
+
+def _pieces() -> Generator[Any, Any, None]:
+    """Pass on a body in chunks. Its trailers are dropped."""
+    while size := (yield from _size()):
+        yield piece(size)
+        yield from _end_of_chunk()
+    yield from _trailers()
+
+
+def _size() -> Generator[Any, Any, int]:
+    """Read the line before a chunk. Its extensions are dropped."""
+    return hexadecimal((yield from _line()).partition(b";")[0])
+
+
+def _end_of_chunk() -> Generator[Any, Any, None]:
+    if (end := (yield exactly(2))) != b"\r\n":
+        raise MalformedFrame(f"{quoted(end)} behind a chunk: takes CR LF")
+
+
+def _trailers() -> Generator[Any, Any, tuple[Header, ...]]:
+    lines: list[str] = []
+    while (line := (yield from _line())) and len(lines) <= MOST_HEADERS:
+        lines.append(line.decode("latin-1"))
+    return headers_of(lines)
 
 
 def _line() -> Generator[Any, Any, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Header", "Request", "Response", "values_of"]
 
@@ -12,7 +12,8 @@ Header = tuple[str, str]
 
 class Request(NamedTuple):
     """
-    A request: its `body` is whole, whether a length was given or it came in chunks.
+    A request: its `body` is whole, whether a length was given or it came in chunks. It is bytes, or with
+    ``http1(bodies="stream")`` a `tcpapp.framing.Body`.
 
     `trailers` are fields that came behind the chunks. They are no headers: do not trust them as headers.
     """
@@ -20,7 +21,7 @@ class Request(NamedTuple):
     method: str
     target: str
     headers: tuple[Header, ...] = ()
-    body: bytes = b""
+    body: Any = b""
     version: str = "HTTP/1.1"
     trailers: tuple[Header, ...] = ()
 
@@ -40,7 +41,7 @@ class Response(NamedTuple):
     status: int
     reason: str = ""
     headers: tuple[Header, ...] = ()
-    body: bytes = b""
+    body: Any = b""
     version: str = "HTTP/1.1"
     trailers: tuple[Header, ...] = ()
 

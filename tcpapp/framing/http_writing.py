@@ -44,7 +44,7 @@ def _with_length(message: Request | Response, length: int | None) -> bytes:
 
     A response without a body can have the length of a body: the response to HEAD says what GET would give.
     """
-    body = message.body
+    body: bytes = message.body
     if message.trailers:
         raise UnsendableMessage("trailers: take a Transfer-Encoding of chunked, or there is no place for them")
     if length is None and (body or isinstance(message, Response)):

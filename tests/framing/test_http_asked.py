@@ -134,3 +134,16 @@ def test_a_body_that_ends_with_the_connection_is_refused() -> None:
     with pytest.raises(MalformedFrame, match="ends with the connection"):
         client("GET").receive(b"HTTP/1.1 200 OK\r\n\r\nhello")
     assert client("HEAD").receive(b"HTTP/1.1 200 OK\r\n\r\n") == [Response(200, "OK")]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_is_behind_a_response_is_found_by_what_was_asked(cut: bool) -> None:
+    """The bytes behind the response to HEAD, which another framing reads, are found as the response was read."""
+    framing = client("GET", "HEAD")
+    assert framing.receive(WHOLE) == [FULL]
+    begun = HEAD_ONLY[:9] if cut else b""
+    framing.receive(begun)
+    mark = framing.mark()
+    data = HEAD_ONLY[len(begun) :] + b"hello"
+    assert framing.receive(data) == [EMPTY]
+    assert framing.behind(mark, data, 1) == b"hello"

@@ -66,6 +66,7 @@ READ = [
     ("cobs", Cobs()),
     ("http1", http1()),
     ("http1:side=client", http1(side="client")),
+    ("http1:bodies=stream", http1(bodies="stream")),
     ("smtp", smtp()),
     ("smtp:side=client", smtp(side="client")),
     ("smtp_data", smtp_data()),
@@ -213,14 +214,14 @@ def plain() -> Parse:
 @parser
 def typed(  # type: ignore[no-untyped-def]  # one argument has no type
     count: int = 2,
-    mark: bytes = b"!",
+    sign: bytes = b"!",
     side="peer",
     *,
     order: Literal["big", "little"] = "big",
     version: Literal[2, 3] = 2,
 ) -> Parse:
     """Read bytes; the options have all types of a spec."""
-    return (yield exactly(count)), mark, side, order, version
+    return (yield exactly(count)), sign, side, order, version
 
 
 @parser
@@ -236,7 +237,7 @@ def odd(size: float = 1.5) -> Parse:
         (f"{HERE}:record:side=client:width=2:max=30:oversize=close", record("client", width=2, max=30)),
         (f"{__name__}:MADE", MADE),
         (f"{__name__}:Odd.__base__:max=5", Raw(max=5)),
-        (rf"{__name__}:typed:count=3:mark=\:\r:side=\:a b:order=little", typed(3, b":\r", ":a b", order="little")),
+        (rf"{__name__}:typed:count=3:sign=\:\r:side=\:a b:order=little", typed(3, b":\r", ":a b", order="little")),
         (f"{__name__}:typed:version=3", typed(version=3)),
     ],
 )

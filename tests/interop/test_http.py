@@ -201,3 +201,62 @@ async def test_a_client_of_tcpapp_asks_a_server_of_python(global_reactor: Any) -
         server.shutdown()
         serving.join(PATIENCE)
     assert bodies == [b"GET ", b"", b"POST hello", b"", b"GET "]
+
+
+async def count(request: Request, connection: tcpapp.Connection) -> Response:
+    """Ask for the body, if the client waits for that, and reply with its length."""
+    if request.header("expect") == "100-continue":
+        await connection.send(Response(100, "Continue"))
+    size = 0
+    async for piece in request.body:
+        size += len(piece)
+    return Response(200, "OK", (), b"%d" % size)
+
+
+@pytest.mark.parametrize("body", [["--data-binary", "@-"], ["-T", "-"]], ids=["length", "chunks"])
+@pytest_twisted.ensureDeferred
+async def test_curl_waits_for_100_and_sends_a_body_as_a_stream(
+    body: list[str], requires_program: Callable[[str], str], global_reactor: Any
+) -> None:
+    """With bodies=stream, curl gets 100 Continue before it sends its body; without it, curl would wait too long."""
+    server = await tcpapp.listen(
+        "tcp:0:interface=127.0.0.1", count, framing="http1:bodies=stream", reactor=global_reactor
+    )
+    command = [requires_program("curl"), "-q", "-sS", "--noproxy", "*", "--max-time", f"{PATIENCE:.0f}", *body]
+    command += ["-H", "Expect: 100-continue", "--expect100-timeout", f"{10 * PATIENCE:.0f}"]
+    command += [f"http://127.0.0.1:{server.port}/"]
+    done = await deferToThread(subprocess.run, command, input=b"x" * 5_000_000, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"5000000", b"")
+    await server.close()
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Answers in HTTP/1.0, with a body that ends with the connection."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"x" * 1_000_000)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Log nothing."""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_reads_a_body_that_ends_with_the_connection(global_reactor: Any) -> None:
+    """With bodies=stream, a client reads a response of Python's server that has no length."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        client = await tcpapp.connect(
+            f"tcp:127.0.0.1:{server.server_port}", framing="http1:side=client:bodies=stream", reactor=global_reactor
+        )
+        await client.send(Request("GET", "/", (("Host", "a"),)))
+        response = await client.receive()
+        size = 0
+        async for piece in response.body:
+            size += len(piece)
+        await client.close()
+        server.shutdown()
+        serving.join(PATIENCE)
+    assert (response.status, size) == (200, 1_000_000)
