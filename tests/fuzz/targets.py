@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from tcpapp.framing.base import kind_of
 from tcpapp.framing.state import pack
 from tcpapp.proxy_protocol import Header, HeaderReader, frame
 from tcpapp.transport.endpoint_strings import client_endpoint, server_endpoint
-from tests.framing import generators
+from tests.framing import bodies, generators
 from tests.memory import deep_size
 
 __all__ = ["TARGETS", "Target"]
@@ -155,6 +155,28 @@ def of_sides(make: Callable[..., Framing]) -> Target:
             assert repr(back) == repr(message), (message, back)
 
     return target
+
+
+def of_bodies(data: bytes) -> None:
+    """Check that messages and their bodies are the same however their stream is cut."""
+    if len(data) < 2:
+        return
+    make, stream = (bodies.store, bodies.chunked, bodies.upload)[data[1] % 3], data[2:]
+    assert with_bodies(make(), [stream]) == with_bodies(make(), pieces(stream, data[0]))
+
+
+def with_bodies(state: framing.Parser, chunks: Iterable[bytes]) -> tuple[list[Any], type[UnreadableStream] | None]:
+    """Return the messages of a stream with what has come of their bodies, and the class of its failure."""
+    messages: list[Any] = []
+    failure: type[UnreadableStream] | None = None
+    try:
+        for chunk in chunks:
+            messages += state.receive(chunk)
+            assert state.held <= state.max + len(chunk)
+        state.finish()
+    except UnreadableStream as error:
+        failure = type(error)
+    return [(head, body and (bytes(body), body.is_whole)) for head, body in messages], failure
 
 
 def states(data: bytes) -> None:
@@ -349,6 +371,7 @@ TARGETS: dict[str, Target] = {
     **{name: of_framing(make) for name, make in FRAMINGS.items()},
     **{name: of_sides(make) for name, make in SIDES.items()},
     **{name: of_codec(codecs.from_string(name)) for name in ("text", "json", "msgpack")},  # type: ignore[arg-type]
+    "bodies": of_bodies,
     "states": states,
     "keys": of_keys,
     "proxy": proxy,
