@@ -202,6 +202,7 @@ def _coding(received: Callable[..., Any], codec: Codec[Any]) -> Callable[..., An
 
 def _with_body(handle: Callable[[Any], Any], body: Body, connection: Any) -> Any:
     """Let the app handle a message, and release its `body` when it has done so."""
+    body.hand_over()
     try:
         reply = handle(connection)
         deferred = deferred_of(reply)

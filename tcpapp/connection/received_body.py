@@ -208,7 +208,7 @@ class Bodies:
 
     def take_back(self) -> None:
         """Another framing reads the bodies again that the app has not got."""
-        for body in [each for each in self._open if not each.is_given]:
+        for body in [each for each in self._open if not each.is_in_hand]:
             body.drop()
             del self._open[body]
             if body is self.coming:

@@ -118,7 +118,14 @@ class SentStream:
         outbox.bytes += size
 
     def _note_progress(self) -> None:
-        """The app's time for a reply begins again with each piece: a long stream is not a slow app."""
+        """
+        The app's time for a reply begins again with each piece: a long stream is not a slow app.
+
+        So does the time for a peer that has closed its side.
+        """
+        ending = self._connection._lifecycle._overdue_reason
+        if ending is not None and ending.rule == "half-close-over" and self._deadlines.ends("ending") < inf:
+            self._deadlines.start("ending", ending.limit or 0.0)
         if self._handler_seconds and self._deadlines.began("handler_timeout") < inf:
             self._deadlines.start("handler_timeout", self._handler_seconds)
 

@@ -44,6 +44,7 @@ class Body:
         "_discarded",
         "_failure",
         "_given",
+        "_in_hand",
         "_kept",
         "_offset",
         "_pieces",
@@ -58,7 +59,7 @@ class Body:
         self.received = self.held = 0
         self._pieces: deque[bytes] = deque()
         self._offset = 0
-        self._whole = self._kept = self._discarded = self._given = False
+        self._whole = self._kept = self._discarded = self._given = self._in_hand = False
         self._failure: UnreadableStream | None = None
 
     @classmethod
@@ -107,7 +108,7 @@ class Body:
 
     @property
     def is_given(self) -> bool:
-        """Whether the app has its message, which it did not get as the argument of a handler."""
+        """Whether the app has its message, which no handler got: it was received, or was in a batch."""
         return self._given
 
     @property
@@ -185,9 +186,18 @@ class Body:
         self._kept = True
         return self
 
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether the app has its message."""
+        return self._given or self._in_hand
+
     def give(self) -> None:
-        """Note that the app has the message."""
+        """Note that the app has the message, which it has received."""
         self._given = True
+
+    def hand_over(self) -> None:
+        """Note that a handler of the app has the message."""
+        self._in_hand = True
 
     def release(self) -> None:
         """The handler of the message has ended: discard the body, unless it was kept."""

@@ -644,6 +644,33 @@ def test_a_body_is_an_obstacle_until_it_is_over() -> None:
     assert peer.protocol.obstacles() == []
 
 
+# Another framing -----------------------------------------------------------------------------------------------------
+
+
+def test_the_body_in_hand_can_be_read_after_a_switch() -> None:
+    """A handler that switches the framing still reads the body of its message, which has come whole."""
+    app = Holding()
+    peer = peer_of(app)
+    peer.says(b"set 3\r\nabc\r\nrest")
+    peer.connection.switch("raw")
+    assert result_of(Deferred.fromCoroutine(app.body.read())) == b"abc"
+    app.pending[0].callback(None)
+    assert app.messages[1:] == [b"rest"]
+    app.pending[1].callback(None)
+
+
+def test_a_whole_body_behind_the_message_is_read_by_another_framing() -> None:
+    """A message that waits with its whole body is taken back by a switch, and holds nothing then."""
+    app = Holding()
+    peer = peer_of(app)
+    peer.says(b"get\r\nset 3\r\nabc\r\n")
+    peer.connection.switch("raw")
+    app.pending[0].callback(None)
+    assert app.messages[1:] == [b"set 3\r\nabc\r\n"]
+    app.pending[1].callback(None)
+    assert peer.factory.settings.memory_budget.total == 0
+
+
 # Requests ------------------------------------------------------------------------------------------------------------
 
 

@@ -662,6 +662,34 @@ def test_a_stream_to_a_peer_that_closed_its_side_is_not_cut_by_the_grace() -> No
     assert peer.reason.rule == "end-of-stream"
 
 
+def test_a_peer_that_closed_its_side_has_time_for_a_long_stream() -> None:
+    """After a half-close, each piece of a stream gives it `half_close` seconds more. Then the connection is cut."""
+    source = Given()
+    peer = quiet(lambda message, connection: connection.send_stream(source.pieces()) and None)
+    peer.says(b"go\n")
+    peer.transport.half_close()
+    for _ in range(4):
+        peer.clock.advance(25)
+        source.give(b"piece")
+    assert (peer.hears(), peer.closing) == (b"piece" * 4, False)
+    peer.clock.advance(31)
+    peer.transport.turn()
+    assert peer.reason.rule == "half-close-over"
+
+
+def test_a_stream_does_not_give_a_closing_connection_more_time() -> None:
+    """The grace of `close` bounds the whole flush, however long a stream is."""
+    source = Given()
+    peer = quiet()
+    outcome(peer.connection.send_stream(source.pieces()))
+    outcome(peer.connection.close(grace=5))
+    for _ in range(2):
+        peer.clock.advance(3)
+        source.give(b"piece")
+    peer.transport.turn()
+    assert peer.reason.rule == "grace-over"
+
+
 def test_a_stream_that_is_sent_when_the_peer_leaves_has_succeeded() -> None:
     """Of the streams of a connection that the peer ends while it is flushed, only an unfinished one fails."""
     peer = stalled(timeouts=QUIET)
