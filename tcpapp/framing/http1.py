@@ -32,8 +32,8 @@ def http1(
 
     A head has at most 32 KiB, and 100 fields.
 
-    Errors: `MalformedFrame` for what two readers could read as different messages (RFC 9112, sections 5, 6 and 11): a
-    length and chunks, several lengths, another coding than chunked, a folded field, a space before a colon, a line that
-    ends with LF alone, no Host or two. Source: RFC 9110 and 9112.
+    Errors: `MalformedFrame` for what two readers could read as different messages (RFC 9112, sections 5, 6 and 11).
+    These are a length and chunks, several lengths, another coding than chunked, a folded field, a space before a colon,
+    a line that ends with LF alone, no Host or two. Source: RFC 9110 and 9112.
     """
     return (yield from read_message(side, bodies, Asked()))
