@@ -135,9 +135,10 @@ def test_a_coroutine_can_return_an_iterator(replies: str) -> None:
 def test_an_iterator_counts_as_one_message(replies: str) -> None:
     """An iterator takes one of the places of the concurrency, and its message counts as held, until it ends."""
     app, peer = serving(replies, concurrency=2)
-    peer.says(b"f\nf\nf\n")
     each = 1 + MESSAGE_COST + SLOT_COST
-    assert held(peer) == (2, 2 * each + 1 + MESSAGE_COST, 2 * each + 1 + MESSAGE_COST)
+    peer.says(b"f\nf\n")
+    assert held(peer) == (2, 2 * each, 2 * each)
+    peer.says(b"f\n")
     assert (len(app.feds), peer.connection.unread) == (2, 1)
     app.feds[0].asked[-1].callback(None)
     assert (len(app.feds), peer.connection.unread) == (3, 0)
