@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import inspect
 from collections.abc import Callable, Sequence
@@ -13,8 +12,10 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from typing_extensions import override
 from zope.interface import implementer
 
+from tcpapp.codecs import Codec
 from tcpapp.connection.connection import State
 from tcpapp.connection.handlers import Handlers, deferred_of
 from tcpapp.framing import Framing
@@ -137,15 +138,7 @@ class Visit:
             self._faults.append(("the app raises no exception, whatever the peer sends", event.failure.getTraceback()))
 
     def _watched(self) -> Handlers:
-        """Return the handlers of the app, wrapped so that their results are watched."""
-        handlers = copy.copy(self._handlers())
-        handlers.opened = self._awaited("opened", handlers.opened)
-        handlers.received = self._awaited("received", handlers.received)
-        handlers.closed = self._counted(self._awaited("closed", handlers.closed))
-        talk = handlers.talk
-        if talk is not None:
-            handlers.talk = lambda connection: self._kept(talk(connection))
-        return handlers
+        return _Watched(self._handlers(), self)
 
     def _kept(self, talk: Any) -> Any:
         self._talks.append(talk)
@@ -192,6 +185,27 @@ class Visit:
         if self._ends != 1:
             left.append(("the end of the connection is reported once", f"it was reported {self._ends} times"))
         return left
+
+
+class _Watched(Handlers):
+    """Handlers of an app whose results a visit watches, also after a switch to another framing."""
+
+    __slots__ = ("_visit",)
+
+    def __init__(self, handlers: Handlers, visit: Visit) -> None:
+        for name in Handlers.__slots__:
+            setattr(self, name, getattr(handlers, name))
+        self._visit = visit
+        self.opened = visit._awaited("opened", handlers.opened)
+        self.received = visit._awaited("received", handlers.received)
+        self.closed = visit._counted(visit._awaited("closed", handlers.closed))
+        talk = handlers.talk
+        if talk is not None:
+            self.talk = lambda connection: visit._kept(talk(connection))
+
+    @override
+    def with_codec(self, codec: Codec[Any] | None) -> Handlers:
+        return _Watched(super().with_codec(codec), self._visit)
 
 
 def _goes_on(result: object) -> bool:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from tcpapp import conversation
 from tcpapp.apps.chat import Chat
 from tcpapp.connection.protocol import protocol_of
-from tcpapp.framing import Fixed, Lines
+from tcpapp.framing import Fixed, Lines, resp
 from tcpapp.testing.oracles import apps, check_app
 from tcpapp.testing.oracles.visits import Visit
 from tcpapp.testing.strategies import Deliver
@@ -292,3 +292,28 @@ def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_erro
 def test_options_reach_the_factory(framing):
     """`check_app` takes a framing or a spec, and passes other options to the factory."""
     check_app(echo, framing, examples=5, key=lambda message: message[:1])
+
+
+def switches(message, connection):
+    """Read on by other framings: the codec of a parser is another one for each."""
+    connection.switch(resp(version=3))
+    return [b"switched"]
+
+
+class HangsOnceItSwitched:
+    left = None
+
+    def received(self, message, connection):
+        self.left = Deferred()
+        return switches(message, connection)
+
+    def closed(self, connection, reason):
+        return self.left
+
+
+def test_an_app_that_switches_its_framing_is_watched_before_and_after():
+    """After a switch to another framing, the end is still counted, and a Deferred that waits is found."""
+    options = {"framing": "resp", "messages": [[b"hello"]], "frame": resp(side="client").frame, "examples": EXAMPLES}
+    check_app(switches, **options)
+    with pytest.raises(AssertionError, match="the app leaves no waiting Deferred or coroutine behind"):
+        check_app(HangsOnceItSwitched, **options)
