@@ -11,6 +11,7 @@ name         what it does                                   form
 `chat`       a chat room                                    a class, with an object for each connection
 `http_hello` greets by HTTP/1.1, and sends bodies back      a function of values, for ``--framing http1``
 `memcached`  a cache, for ``--framing memcached``           an object that serves all connections
+`redis`      a cache with channels, for ``--framing resp``  a class, with an object for each connection
 ============ ============================================== ==========================================
 
 ``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name. `tcpapp.apps.middleware` has functions
@@ -25,10 +26,11 @@ from tcpapp.apps.discard import discard
 from tcpapp.apps.echo import echo
 from tcpapp.apps.http_hello import http_hello
 from tcpapp.apps.memcached import memcached
+from tcpapp.apps.redis import redis
 from tcpapp.apps.time import time
 from tcpapp.apps.upper import upper
 
-__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "memcached", "time", "upper"]
+__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "memcached", "redis", "time", "upper"]
 
 BUILT_IN = {
     "chat": chat,
@@ -36,6 +38,7 @@ BUILT_IN = {
     "echo": echo,
     "http_hello": http_hello,
     "memcached": memcached,
+    "redis": redis,
     "time": time,
     "upper": upper,
 }
