@@ -14,7 +14,7 @@ from setuptools import setup
 COMPILED = [
     "tcpapp/framing/loops.py",
     "tcpapp/framing/decoded.py",
-    "tcpapp/framing/wants.py",
+    "tcpapp/framing/want_types.py",
     "tcpapp/framing/reader.py",
     "tcpapp/telemetry/counters.py",
     "tcpapp/connection/deadlines.py",

@@ -45,7 +45,7 @@ class Parser(ReadFromHeld, Framing):
     message; `MalformedFrame` for any `Exception` of the generator, which is its ``__cause__``.
     """
 
-    __slots__ = ("_encode", "_form", "_parse", "_reader")
+    __slots__ = ("_encode", "_form", "_mark", "_parse", "_reader", "_room")
 
     _function: ClassVar[Callable[..., Parse]]
     _frame: ClassVar[Callable[..., bytes] | None]
@@ -80,16 +80,10 @@ class Parser(ReadFromHeld, Framing):
             reader.close()
         self._reader = MessageReader(self._parse, self.max, whole=self._form == "whole")
         super()._start()
+        self._room = 0
+        self._mark: bytes | None = None
         if self._form == "bytes":
             self._reader.new_body = _no_body
-
-    @property
-    def _held(self) -> bytes | bytearray:
-        return self._reader.held
-
-    @_held.setter
-    def _held(self, held: bytes | bytearray) -> None:
-        self._reader.held = held
 
     @override
     def fresh(self) -> Self:
@@ -120,20 +114,21 @@ class Parser(ReadFromHeld, Framing):
     @override
     def receive(self, chunk: bytes) -> list[Any]:
         """The messages that are now whole. Raises `UnreadableStream`."""
-        reader = self._reader
-        if len(chunk) < reader.room and (reader.mark is None or reader.mark not in chunk):
-            reader.held += chunk
-            reader.room -= len(chunk)
+        if len(chunk) < self._room and (self._mark is None or self._mark not in chunk):
+            self._held += chunk
+            self._room -= len(chunk)
             return []
         if self.failure is not None:
             self._check()
         messages: list[Any] = []
+        reader = self._reader
         try:
-            reader.receive(chunk, messages)
+            self._held = reader.receive(self._held, chunk, messages)
         except UnreadableStream as error:
             return self._fail(error, messages)
         except Exception as error:  # noqa: BLE001 - of the user's generator, which can raise anything
             return self._fail(self._fault_of(error), messages)
+        self._room, self._mark = reader.room, reader.mark
         return self._only_bytes(messages) if self._form == "bytes" else messages
 
     def _only_bytes(self, messages: list[Any]) -> list[Any]:
@@ -152,6 +147,7 @@ class Parser(ReadFromHeld, Framing):
     @override
     def _fail(self, failure: UnreadableStream, messages: list[Any]) -> list[Any]:
         stream = self._reader.stream
+        self._room = 0
         self._reader.close()
         if stream is not None:
             stream.body.fail(failure)
@@ -194,10 +190,11 @@ class Parser(ReadFromHeld, Framing):
     @override
     def _read_state(self, state: StateReader) -> None:
         super()._read_state(state)
-        held = bytes(self._held)
-        self._held = b""
-        if held and not self._reader.load(held):
-            raise self._impossible(f"{len(held)} bytes held, which do not begin one message")
+        reader = self._reader
+        held = reader.load(bytes(self._held))
+        if held is None:
+            raise self._impossible(f"{len(self._held)} bytes held, which do not begin one message")
+        self._held, self._room, self._mark = held, reader.room, reader.mark
 
     @override
     def _most_held(self) -> int:

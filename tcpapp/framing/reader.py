@@ -12,7 +12,7 @@ from tcpapp.errors import MalformedFrame
 from tcpapp.framing.body import Body
 from tcpapp.framing.decoded import Decoded, Streamed
 from tcpapp.framing.streams import BodyReader, Stream
-from tcpapp.framing.wants import Until, Want, take_exactly
+from tcpapp.framing.want_types import Until, Want, take_exactly
 
 __all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse"]
 
@@ -58,8 +58,8 @@ class MessageReader:
     """
     Where a parser is in a stream: the generator that reads the message, what it wants, and where that begins.
 
-    - `held`: the bytes of the unfinished message. There is `room` for so many more before it is worth to look at them
-      again, but not for a byte that is `mark`, if there is one.
+    - `room`: more bytes of the unfinished message can be held without a look at them, if they are fewer than these, and
+      none of them is `mark`, where there is one.
     - `want`: what it waits for, `at` this place of them; `None` between two messages. The places count from the
       beginning of the buffer that is read, in which the message begins at `begin`.
     - `whole`: a message is a `Decoded`, its bytes and its value.
@@ -80,7 +80,6 @@ class MessageReader:
         "body_end",
         "dropped",
         "enough",
-        "held",
         "mark",
         "max",
         "new_body",
@@ -99,7 +98,6 @@ class MessageReader:
         self.max = most
         self.whole = whole
         self.begin = self.at = self.searched = 0
-        self.held: bytes | bytearray = b""
         self.enough = self.room = 0
         self.mark: bytes | None = None
         self._empty_at = self._empty = 0
@@ -129,44 +127,38 @@ class MessageReader:
         with suppress(Exception):
             self._driver.close()
 
-    def receive(self, chunk: bytes, messages: list[Any]) -> None:
+    def receive(self, held: bytes | bytearray, chunk: bytes, messages: list[Any]) -> bytes | bytearray:
         """
-        Read the messages that are whole with this `chunk`, and hold the beginning of the next one.
+        Read the messages that are whole with this `chunk`. Returns the bytes of the unfinished one, as the next `held`.
 
         Raises what the generator raises, and `UnreadableStream` for a want that cannot be met.
         """
-        held = self.held
         self.room = 0
-        self.body_end = None
         if len(held) > SMALL:
-            if isinstance(held, bytes):
-                held = self.held = bytearray(held)
-            held += chunk
-            end = self._go_on(held, messages)
+            gathered = held if isinstance(held, bytearray) else bytearray(held)
+            gathered += chunk
+            end = self._go_on(gathered, messages)
             if end < 0:
-                self.room = self.enough - len(held)
-                return
-            chunk, held = bytes(held[end:]), b""
+                self.room = self.enough - len(gathered)
+                return gathered
+            chunk, held = bytes(gathered[end:]), b""
         buffer = b"".join((held, chunk)) if held else chunk
         begin = self._read(buffer, messages)
         if begin < 0:
-            self.held, self.mark = b"", None
-        else:
-            self._hold(buffer[begin:] if begin else buffer)
+            self.mark = None
+            return b""
+        self.room = self.enough - len(buffer) + begin
+        left = buffer[begin:] if begin else buffer
+        return left if self.enough <= SMALL else bytearray(left)
 
-    def _hold(self, held: bytes) -> None:
-        """Hold an unfinished message, and note how many bytes can be added without a look at them."""
-        self.held = held if self.enough <= SMALL else bytearray(held)
-        self.room = self.enough - len(held)
-
-    def load(self, held: bytes) -> bool:
-        """Hold the bytes of an unfinished message. Returns whether they are the beginning of one message."""
+    def load(self, held: bytes) -> bytes | bytearray | None:
+        """Read the bytes of an unfinished message. Returns the next `held`; `None` if they do not begin one message."""
         messages: list[Any] = []
         try:
-            self.receive(held, messages)
+            left = self.receive(b"", held, messages)
         except Exception:  # noqa: BLE001 - of the generator, which can raise anything
-            return False
-        return not messages and self.stream is None and self.held == held
+            return None
+        return left if not messages and self.stream is None and left == held else None
 
     def _read(self, buffer: bytes, messages: list[Any]) -> int:  # noqa: C901 - a call for each want takes too long
         """Read messages from `buffer`, which begins with the unfinished one. Returns where the next one is, or -1."""
@@ -270,7 +262,7 @@ class MessageReader:
         """What is wanted, from `buffer`; `None` while it has not all come."""
         want, at = self.want, self.at
         if type(want) is int:
-            data = take_exactly(want, buffer, self)
+            data: Any = take_exactly(want, buffer, self)
         elif isinstance(want, Want):
             data = want.take(buffer, self)
         elif isinstance(want, Stream):

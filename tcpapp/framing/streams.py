@@ -16,7 +16,7 @@ from typing_extensions import override
 from tcpapp.errors import InvalidFraming, MalformedFrame
 from tcpapp.framing.base import marker, quoted
 from tcpapp.framing.body import Body
-from tcpapp.framing.wants import UNLIMITED, Want, take_exactly
+from tcpapp.framing.want_types import UNLIMITED, Want, take_exactly
 
 __all__ = ["BodyReader", "Piece", "Stream", "piece", "stream"]
 
