@@ -264,6 +264,7 @@ TESTED_TOGETHER = {
     "client/test_connect.py": {"connect", "factory"},
     "codecs/test_codecs.py": {"base", "specs", "structured", "text"},
     "connection/test_app.py": {"app", "handlers"},
+    "connection/test_tasks.py": {"spawning", "tasks"},
     "limits/test_limits.py": {"limits", "numbers", "policies", "recovery", "timeouts"},
     "telemetry/test_telemetry.py": {"bus", "events", "log"},
     "transport/test_endpoint_reader.py": {"endpoint_kinds", "endpoint_reader", "endpoint_values"},

@@ -6,7 +6,7 @@ Every event goes through `_happen`. It asks the table, and `_act` does the actio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import Any
@@ -36,19 +36,19 @@ from tcpapp.connection.lifecycle import (
     cause_of_failure,
 )
 from tcpapp.connection.outbox_state import has_streams
-from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver, Parts
+from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver
+from tcpapp.connection.spawning import Spawning
 from tcpapp.connection.starttls import StartTLS
-from tcpapp.connection.tasks import MOMENT, TASKS, Tasks, check_coroutine
 from tcpapp.connection.waiters import fail_all, fire_all
-from tcpapp.errors import NotConnected, TcpAppError, TooManyTasks, drop_frames, without_frames
-from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened, TasksLeft
+from tcpapp.errors import NotConnected, drop_frames, without_frames
+from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
 from tcpapp.telemetry.statistics import Totals
 from tcpapp.transport.layers import tls_layer
 
 __all__ = ["Stages"]
 
 
-class Stages(Parts):
+class Stages(Spawning):
     """A connection that goes through its stages."""
 
     __slots__ = ()
@@ -328,44 +328,6 @@ class Stages(Parts):
             self._emit(Closed, ended, self._unhandled, probe, unsent, *totals)
         else:
             self._emit(NeverOpened, ended, probe)
-
-    # Its tasks.
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], background: bool) -> Deferred[Any]:
-        """Run `coroutine` as a task. Close it where that cannot be, so that Python does not warn."""
-        check_coroutine(coroutine)
-        most = self._settings.limits.max_tasks
-        refused: TcpAppError | None = None
-        if not self._lifecycle.stage.sends:
-            refused = self._lifecycle.error
-        elif most and self._tasks is not None and len(self._tasks) >= most:
-            refused = TooManyTasks(f"{most} tasks of this connection run, which is the limit (max_tasks)")
-        if refused is not None:
-            coroutine.close()
-            raise refused
-        return self._own_tasks().spawn(coroutine, background)
-
-    def _end_tasks(self, tasks: Tasks, when_ended: Callable[[], None]) -> None:
-        """Cancel the `tasks`, and wait for their end as long as for a flush."""
-        deadlines = self._deadlines
-        deadlines.no_more_input()
-        for wait in deadlines.started:
-            deadlines.stop(wait)
-        if self._clock is not None:
-            deadlines.start(TASKS, self._settings.timeouts.grace)
-        self._dispatcher.cancel_handler()  # it does not wait for the tasks
-        tasks.end(when_ended)
-        if self._clock is None:
-            self._leave_tasks(tasks)
-
-    def _leave_tasks(self, tasks: Tasks) -> None:
-        """The tasks had their time: cancel the tasks that still run, and then leave them."""
-        if tasks.cancel_again() and self._clock is not None:
-            self._deadlines.start(TASKS, MOMENT)
-            return
-        if tasks:
-            self._emit(TasksLeft, len(tasks), self._settings.timeouts.grace)
-        tasks.stop_waiting()
 
     def _end_with_tasks(self, ended: CloseReason, tell: Callable[[], None]) -> None:
         """The tasks have ended: the connection is forgotten only now, so that a server that stops waits for them."""
