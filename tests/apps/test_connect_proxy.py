@@ -51,7 +51,7 @@ def heard_of(hosts: Hosts, proxy: ConnectProxy, *pieces: bytes) -> bytes:
 
 
 def test_the_bytes_go_to_the_target_and_back(hosts: Hosts) -> None:
-    """The response has no length, and behind it all bytes are passed on, those that came with the request too."""
+    """The response has no length, and behind it all bytes are passed on, also bytes that came with the request."""
     hosts.listen(echo)
     proxy = ConnectProxy(["server:7007"], reactor=hosts.server.reactor)
     head = b"CONNECT server:7007 HTTP/1.1\r\nHost: server:7007\r\n\r\nearly\n"

@@ -70,7 +70,7 @@ def test_users_log_in(name: bytes, password: bytes, reply: int) -> None:
 
 
 def test_the_bytes_go_to_the_target_and_back(hosts: Hosts) -> None:
-    """Behind the reply all bytes are passed on, those that came with the request too, and each end of a side."""
+    """Behind the reply all bytes are passed on, also bytes that came with the request, and each end of a side."""
     hosts.listen(echo)
     proxy = Socks5(["server:7007"], reactor=hosts.server.reactor)
     hosts.listen(proxy, "tcp:1080", framing=greeting())
