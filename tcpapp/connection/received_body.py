@@ -44,8 +44,9 @@ class ReceivedBody(Body):
 
     @override
     def feed(self, piece: bytes) -> None:
+        before = self.held
         super().feed(piece)
-        self._bodies.came(self)
+        self._bodies.came(self.held - before)
 
     @override
     def finish(self) -> None:
@@ -62,13 +63,14 @@ class ReceivedBody(Body):
     def take(self, most: int | None = None) -> bytes:
         piece = super().take(most)
         if piece:
-            self._bodies.taken(self)
+            self._bodies.taken(self, len(piece))
         return piece
 
     @override
     def discard(self) -> None:
+        before = self.held
         super().discard()
-        self._bodies.taken(self)
+        self._bodies.taken(self, before)
 
     @override
     async def _more(self) -> None:
@@ -97,6 +99,7 @@ class Bodies:
         "_open",
         "_read_control",
         "_settings",
+        "_size",
         "_waiters",
         "coming",
         "then",
@@ -119,6 +122,7 @@ class Bodies:
         self._open: dict[ReceivedBody, None] = {}
         self._waiters: Waiters[None] = Waiters()
         self._full = False
+        self._size = 0
         self.coming: ReceivedBody | None = None
         self.then: Callable[[], None] | None = None
         self.woken = False
@@ -135,7 +139,7 @@ class Bodies:
     @property
     def held(self) -> int:
         """The bytes that are held for bodies."""
-        return sum([each.held + BODY_COST for each in self._open])
+        return self._size + BODY_COST * len(self._open)
 
     # What the framing reports, inside its ``receive``.
 
@@ -146,11 +150,16 @@ class Bodies:
         self._deadlines.start("body_timeout", self._settings.timeouts.body_timeout or inf)
         return body
 
-    def came(self, body: ReceivedBody) -> None:
-        """Bytes of `body` have come: its time begins again. Stop reading if more are held than an inbox can hold."""
+    def came(self, size: int) -> None:
+        """
+        Bytes have come, of which `size` are held: the time of the body begins again.
+
+        Stop reading if more are held than an inbox can hold.
+        """
+        self._size += size
         self._deadlines.start("body_timeout", self._settings.timeouts.body_timeout or inf)
         self.woken = self.woken or self.awaited
-        if body.held and not self._full and self._size > self._settings.limits.inbox_high:
+        if not self._full and self._size > self._settings.limits.inbox_high:
             self._full = True
             self._read_control.pause(BODY_FULL)
 
@@ -162,20 +171,22 @@ class Bodies:
         if body.is_over:
             self._open.pop(body, None)
 
-    @property
-    def _size(self) -> int:
-        return sum([each.held for each in self._open])
-
     # What readers do.
 
-    def taken(self, body: ReceivedBody) -> None:
-        """Bytes of `body` were taken, or dropped. The app's time for a reply begins again: a long body takes long."""
+    def taken(self, body: ReceivedBody, size: int) -> None:
+        """
+        `size` bytes of `body` were taken, or dropped. The app's time for a reply begins again: a long body takes long.
+        """
+        self._size -= size
         timeout = self._settings.timeouts.handler_timeout
         if timeout and self._deadlines.began("handler_timeout") < inf:
             self._deadlines.start("handler_timeout", timeout)
         if body.is_over:
             self._open.pop(body, None)
         self._buffered.update()
+        self._read_on()
+
+    def _read_on(self) -> None:
         if self._full and self._size <= self._settings.limits.inbox_low:
             self._full = False
             self._read_control.resume(BODY_FULL)
@@ -209,18 +220,21 @@ class Bodies:
     def take_back(self) -> None:
         """Another framing reads the bodies again that the app has not got."""
         for body in [each for each in self._open if not each.is_in_hand]:
+            self._size -= body.held
             body.drop()
             del self._open[body]
             if body is self.coming:
                 self.coming = None
                 self._deadlines.stop("body_timeout")
                 self.woken = self.woken or self.then is not None
+        self._read_on()
 
     def drop(self) -> None:
         """Drop all bytes, because memory is short."""
         for body in self._open:
             body.drop()
         self._open.clear()
+        self._size = 0
 
 
 def _awaitable(waiter: Deferred[None]) -> Any:

@@ -224,6 +224,26 @@ def test_a_large_body_is_never_held() -> None:
     assert peer.factory.settings.memory_budget.total == 0
 
 
+def test_many_tiny_bodies_take_linear_time() -> None:
+    """A chunk with thousands of bodies that the app has not got takes no longer for each of them."""
+
+    class Counting(dict[Any, Any]):
+        walks = 0
+
+        def __iter__(self) -> Any:
+            self.walks += 1
+            return super().__iter__()
+
+    app = Holding()
+    peer = peer_of(app, limits=Limits())
+    peer.says(b"get\r\n")
+    bodies = peer.protocol._bodies
+    bodies._open = Counting()
+    peer.says(b"set 1\r\nx\r\n" * 200)
+    assert (len(bodies), bodies.held, bodies._open.walks) == (200, 200 + 200 * BODY_COST, 0)
+    peer.resets()
+
+
 def test_an_answer_waits_behind_the_body_of_the_message() -> None:
     """While the app has a body, messages behind it wait, and are handed on when the app has answered."""
     app = Holding()
@@ -657,6 +677,19 @@ def test_the_body_in_hand_can_be_read_after_a_switch() -> None:
     app.pending[0].callback(None)
     assert app.messages[1:] == [b"rest"]
     app.pending[1].callback(None)
+
+
+def test_a_switch_reads_on_where_a_body_behind_the_message_was_full() -> None:
+    """Where the body of a message behind has filled its place, the connection is read from again after a switch."""
+    app = Holding()
+    peer = peer_of(app)
+    peer.says(b"get\r\nset 1000\r\n" + b"x" * 200)
+    assert peer.paused
+    peer.connection.switch("raw")
+    app.pending[0].callback(None)
+    app.pending[1].callback(None)
+    assert not peer.paused
+    peer.resets()
 
 
 def test_a_whole_body_behind_the_message_is_read_by_another_framing() -> None:
