@@ -128,6 +128,65 @@ async def test_peer_that_is_sent_more_than_it_reads(served: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_large_replies_behind_a_slow_one(served: Any) -> None:
+    """
+    Large replies that wait behind a slow one hold back the app, and the connection is cut when they exceed
+    `max_unsent`.
+    """
+    slow: list[Deferred[bytes]] = []
+    large: list[Deferred[bytes]] = []
+
+    def app(message: bytes, connection: Any) -> Any:
+        if message == b"slow":
+            slow.append(Deferred())
+            return slow[-1]
+        if message == b"large":
+            large.append(Deferred())
+            return large[-1]
+        return message
+
+    await served.start(app, limits=Limits(max_unsent=1_000_000), concurrency=100)
+    await served.stranger(b"slow\n" + b"large\n" * 200)
+    while len(large) < 99:
+        await served.turn()
+    large[0].callback(b"x" * 70_000)
+    await served.is_served()
+    assert len(large) == 99
+    for each in large[1:]:
+        if not slow[0].called:  # else the connection is cut
+            each.callback(b"x" * 70_000)
+    await served.ended("too-much-unsent")
+    assert served.server.info().buffered == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_endless_reply_that_is_not_read(served: Any) -> None:
+    """A reply without an end to a peer that does not read holds little memory. It is closed with the connection."""
+    closed: list[bool] = []
+
+    def app(message: bytes, connection: Any) -> Any:
+        return endless() if message == b"all" else message
+
+    def endless() -> Any:
+        try:
+            while True:
+                yield b"x" * 10_000
+        finally:
+            closed.append(True)
+
+    await served.start(app, then=Timeouts(send_progress=4 * SOON))
+    await served.stranger(b"all\n", reads=False)
+    while not served.server.info().buffered:
+        await served.turn()
+    await served.is_served()
+    assert served.server.info().buffered < 500_000
+    await served.ended("send-stalled")
+    while not closed:
+        await served.turn()
+    assert served.server.info().buffered == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_giant_length_prefix(served: Any) -> None:
     """A length prefix over the limit ends the connection at once, and none of the message is held."""
     await served.start(echo, framing="int32")
