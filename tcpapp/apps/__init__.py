@@ -12,6 +12,7 @@ name         what it does                                   form
 `http_hello` greets by HTTP/1.1, and sends bodies back      a function of values, for ``--framing http1``
 `memcached`  a cache, for ``--framing memcached``           an object that serves all connections
 `redis`      a cache with channels, for ``--framing resp``  a class, with an object for each connection
+`smtp_sink`  receives mails by SMTP, and drops them         a class to inherit, for ``--framing smtp``
 ============ ============================================== ==========================================
 
 ``twistd tcpapp --app NAME`` serves one of them; `BUILT_IN` has them by name. `tcpapp.apps.middleware` has functions
@@ -36,10 +37,11 @@ from tcpapp.apps.echo import echo
 from tcpapp.apps.http_hello import http_hello
 from tcpapp.apps.memcached import memcached
 from tcpapp.apps.redis import redis
+from tcpapp.apps.smtp_sink import smtp_sink
 from tcpapp.apps.time import time
 from tcpapp.apps.upper import upper
 
-__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "memcached", "redis", "time", "upper"]
+__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "memcached", "redis", "smtp_sink", "time", "upper"]
 
 BUILT_IN = {
     "chat": chat,
@@ -48,6 +50,7 @@ BUILT_IN = {
     "http_hello": http_hello,
     "memcached": memcached,
     "redis": redis,
+    "smtp_sink": smtp_sink,
     "time": time,
     "upper": upper,
 }
