@@ -250,7 +250,7 @@ class Dispatcher(StreamedReplies):
         if self._conversation is not None:
             self._conversation.turn_began = self._deadlines.seconds()
         self._outbox.cork()
-        outcome = self._inbox.put(as_bytes(messages))
+        outcome = self._inbox.put(messages)
         if working:
             return outcome
         self._end_handling()

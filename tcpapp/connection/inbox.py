@@ -20,6 +20,7 @@ from tcpapp.connection.outcomes import NOTHING, REFUSED
 from tcpapp.connection.read_control import ReadControl
 from tcpapp.connection.unhandled import failed, unlogged
 from tcpapp.errors import NotConnected, UndecodableMessage
+from tcpapp.framing.decoded import Decoded, as_bytes
 from tcpapp.limits import Limits
 
 __all__ = ["INBOX_FULL", "MESSAGE_COST", "Inbox"]
@@ -100,7 +101,7 @@ class Inbox:
 
     def dump(self) -> list[Any]:
         """The messages that wait, in order, for `put` of another inbox. This inbox keeps them."""
-        return list(self._messages or ())
+        return as_bytes(list(self._messages or ()))
 
     @property
     def newer(self) -> int:
@@ -124,7 +125,16 @@ class Inbox:
         if self._messages is None:
             self._messages = deque()
         self._messages.extend(messages)
-        return self._added(messages)
+        outcome = self._added(messages)
+        self._keep_bytes(len(messages))
+        return outcome
+
+    def _keep_bytes(self, count: int) -> None:
+        """Those of the `count` newest messages that still wait do so as their bytes."""
+        messages = self._messages
+        if messages and type(messages[-1]) is Decoded:
+            newest = [messages.pop() for _ in range(min(count, len(messages)))]
+            messages.extend(as_bytes(newest[::-1]))
 
     def put_back(self, messages: Sequence[Any]) -> int:
         """As `put`, but in front of the messages that came in the meantime."""
@@ -229,6 +239,10 @@ class Inbox:
     def _read(self, message: Any) -> Any:
         """Decode `message`, which the app has from now on."""
         codec = self.codec
+        if type(message) is Decoded:
+            if self.watched and codec is not None:
+                self.taken = codec.weight(message.message)
+            return message.value
         if self.watched:
             self.taken = len(message) + MESSAGE_COST if codec is None else codec.weight(message)
         return message if codec is None else codec.read(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tcpapp import Limits, MessageClientFactory, MessageServerFactory, Reply, batch, conversation
@@ -124,6 +125,29 @@ def test_a_conversation() -> None:
     peer.says(SENT_SET + SENT_GET[:2])
     peer.says(SENT_GET[2:])
     assert peer.hears() == b"got set k 0 0 3\r\nabc\r\ngot get k\r\n"
+
+
+def test_a_conversation_gets_what_was_read() -> None:
+    """A message that a conversation waits for is read once. What it does not take at once waits as bytes."""
+    counted = Counted()
+    seen: list[bytes] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        """Take one message, and then wait for the app to be told to go on."""
+        seen.append(await connection.receive())
+        await connection.send(b"xy")
+        await gate
+        seen.append(await connection.receive())
+        await never(None, connection)
+
+    gate: Deferred[None] = Deferred()
+    peer = Peer(talk, counted.framing)
+    peer.says(b"abcd")
+    assert (seen, counted.count, peer.hears()) == ([b"ab"], 2, b"XY")
+    assert peer.protocol._inbox.dump() == [b"cd"]
+    gate.callback(None)
+    assert (seen, counted.count) == ([b"ab", b"cd"], 3)
 
 
 def test_none_is_a_message() -> None:
