@@ -21,6 +21,8 @@ from tests.interop.services import Services
 from tests.patience import PATIENCE
 from tests.processes import Run, ends
 
+pytestmark = pytest.mark.once
+
 SERVED = ("--app", "memcached", "--framing", "memcached", "--listen")
 
 

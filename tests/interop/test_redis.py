@@ -22,6 +22,8 @@ from tests.interop.services import Services
 from tests.patience import PATIENCE
 from tests.processes import Run, ends, program
 
+pytestmark = pytest.mark.once
+
 SERVED = ("--app", "redis", "--framing", "resp", "--listen")
 
 Connect = Callable[..., redis.Redis]
