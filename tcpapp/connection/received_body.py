@@ -229,6 +229,10 @@ class Bodies:
                 self.woken = self.woken or self.then is not None
         self._read_on()
 
+    def end(self, no_account: Any) -> None:
+        """The connection has ended. A body that is still read keeps no part of it in memory."""
+        self._buffered = no_account
+
     def drop(self) -> None:
         """Drop all bytes, because memory is short."""
         for body in self._open:

@@ -165,6 +165,7 @@ class SentStream:
         return result if isinstance(result, Failure) else self._source.taken
 
     def _close(self) -> None:
+        self._source.detach()  # the source and this refer to each other
         try:
             closing = self._source.close()
         except Exception:

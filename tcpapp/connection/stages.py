@@ -346,6 +346,9 @@ class Stages(Spawning):
         self._dispatcher.end()
         if self._lifecycle.cause.error is not None:
             without_frames(self._lifecycle.cause.error)
+        if self._bodies is not None:
+            self._bodies.end(CLOSED_PARTS)
+            self._buffered.bodies = None
         self._starttls = self._tasks = self._data = self._bodies = None
         self._connection = ref(self._connection)
         self._dispatcher = self._throttle = self._buffered = self._outbox = CLOSED_PARTS

@@ -70,6 +70,10 @@ class Source:
         """Let the kernel send the next bytes over `transport`. Returns how many it sent; 0 where `read` is needed."""
         return 0
 
+    def detach(self) -> None:
+        """Tell nobody of further bytes."""
+        self.arrived = _nothing
+
     def close(self) -> Deferred[None] | None:
         """No more bytes are needed. The end of an async generator can take time."""
         raise NotImplementedError
@@ -148,7 +152,8 @@ class AsyncPieces(Source):
     @override
     def close(self) -> Deferred[None]:
         """Cancel what the iterator awaits. Then close it, if it can be closed, as generators can."""
-        asked, self.arrived = self._next, _nothing
+        self.detach()
+        asked = self._next
         ended: Deferred[None] = Deferred()
         if self.waits and asked is not None:
             asked.addBoth(lambda _: ended.callback(None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -643,6 +644,25 @@ def test_short_memory_drops_a_body() -> None:
     assert app.body.held == 0
     error = result_of(Deferred.fromCoroutine(app.body.read()))
     assert type(error) is NotConnected
+
+
+@pytest.mark.parametrize("data", [b"get\r\n", b"set 3\r\nabc\r\n", b"set 9\r\nabc"])
+def test_the_parts_of_an_ended_connection_are_freed_although_a_body_is_held(data: bytes) -> None:
+    """The parts of a connection refer to it no more after its end, and a body that is held keeps none of them."""
+    gc.collect()
+    gc.disable()
+    try:
+        app = Holding()
+        peer = peer_of(app)
+        peer.says(data)
+        if app.body is not None:
+            app.body.keep()
+        peer.resets()
+        kinds = {type(each).__name__ for each in gc.get_referrers(peer.protocol)}
+    finally:
+        gc.enable()
+    assert kinds & {"BufferedBytes", "Dispatcher", "Throttle", "Bodies"} == set()
+    assert app.messages
 
 
 # Moving --------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -699,6 +700,22 @@ def test_a_stream_that_is_sent_when_the_peer_leaves_has_succeeded() -> None:
     peer.transport.go_on()
     peer.leaves()
     assert (whole, [type(each) for each in half]) == ([HIGH + 1], [NotConnected])
+
+
+@pytest.mark.parametrize("source", [[b"x"], [1], b"y" * 10 * HIGH])
+def test_a_stream_that_is_over_does_not_keep_its_connection(source: Any) -> None:
+    """A stream is freed without the collector, whether it was sent, failed, or was cut by the end."""
+    gc.collect()
+    gc.disable()
+    try:
+        peer = stalled(timeouts=QUIET)
+        told = outcome(peer.connection.send_stream(source))
+        peer.resets()
+        told.clear()
+        kinds = [type(each).__name__ for each in gc.get_referrers(peer.protocol)]
+    finally:
+        gc.enable()
+    assert "SentStream" not in kinds
 
 
 # Recorders -----------------------------------------------------------------------------------------------------------
