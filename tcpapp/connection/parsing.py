@@ -54,7 +54,7 @@ class Parsing(Codec[Any]):
     @override
     def encode(self, value: Any) -> bytes:
         """The bytes of `value` on the wire. Raises `UnsendableMessage`."""
-        return self._parser.frame(value)
+        return Parser.frame(self._parser, value)  # a parser that notes what it sends does so when its stream frames it
 
 
 def parts_of(framing: Framing, codec: Codec[Any] | None) -> tuple[Framing, Codec[Any] | None]:

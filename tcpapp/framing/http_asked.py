@@ -113,6 +113,8 @@ class Asking(Parser):
 
     @override
     def frame_all(self, messages: list[Any]) -> bytes:
+        if self.side == "server":
+            return super().frame_all(messages)
         return b"".join([self.frame(message) for message in messages])
 
     @override

@@ -147,3 +147,17 @@ def test_what_is_behind_a_response_is_found_by_what_was_asked(cut: bool) -> None
     data = HEAD_ONLY[len(begun) :] + b"hello"
     assert framing.receive(data) == [EMPTY]
     assert framing.behind(mark, data, 1) == b"hello"
+
+
+def test_the_connections_of_a_factory_share_no_notes() -> None:
+    """A factory's clients can send any number of requests: each connection notes its own, and the factory none."""
+    made = http1(side="client")
+    framing, codec = parts_of(made, None)
+    assert codec is not None
+    for _ in range(3):
+        connection: Any = framing.fresh()
+        for _ in range(MOST_ASKED):
+            connection.frame(codec.encode(Request("HEAD", "/", HOST)))
+        with pytest.raises(UnsendableMessage):
+            connection.frame(codec.encode(Request("HEAD", "/", HOST)))
+    assert made.dump() == made.fresh().dump()
