@@ -57,6 +57,8 @@ class Memcached:
 
     def received(self, message: MemcachedMessage, connection: Connection) -> Any:
         """Reply to a request, unless it ends with ``noreply``."""
+        if type(message) is not MemcachedMessage:
+            raise TypeError("the app memcached takes the messages of the framing memcached: --framing memcached")
         now = protocol_of(connection).clock.seconds()
         if self._flush_at <= now:
             self.cache.clear()

@@ -74,6 +74,8 @@ class Redis:
 
     def received(self, message: list[bytes], connection: Connection) -> Reply[Any] | None:
         """Reply to a command."""
+        if type(message) is not list:
+            raise TypeError("the app redis takes the messages of the framing resp: --framing resp")
         name, *words = message
         try:
             value = self._reply(name.upper(), words)

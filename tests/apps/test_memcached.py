@@ -11,6 +11,7 @@ from tcpapp.apps.cache import LARGEST, Cache
 from tcpapp.apps.memcached import AT_ONCE, MONTH, Memcached, memcached
 from tcpapp.framing import memcached as memcached_framing
 from tcpapp.framing.memcached import MemcachedMessage
+from tcpapp.telemetry import AppFailed
 from tcpapp.testing.oracles import check_app
 from tests.peers import Peer
 
@@ -228,6 +229,14 @@ def test_the_items_of_a_large_reply_are_sent_as_the_client_takes_them() -> None:
     assert client.transport.unsent + client.protocol._outbox.unsent < 64 * 1024 + 2 * len(item)
     client.transport.go_on()
     assert client.hears() == item * 1000 + b"END\r\n"
+
+
+def test_another_framing_is_named() -> None:
+    """With another framing, the error names the framing that the app takes."""
+    peer = Peer(Memcached(), "line")
+    peer.says(b"get a\n")
+    [failed] = [each for each in peer.events if isinstance(each, AppFailed)]
+    assert "--framing memcached" in failed.failure.getErrorMessage()
 
 
 def test_the_app_leaves_nothing() -> None:

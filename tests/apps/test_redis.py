@@ -12,7 +12,7 @@ from tcpapp.apps.redis_channels import LONGEST_NAME, Channels
 from tcpapp.apps.redis_transaction import MOST_BYTES
 from tcpapp.framing import resp
 from tcpapp.framing.resp import ErrorReply, Map, Push
-from tcpapp.telemetry import Closed
+from tcpapp.telemetry import AppFailed, Closed
 from tcpapp.testing.oracles import check_app
 from tests.peers import Peer
 
@@ -408,6 +408,14 @@ def test_a_message_that_a_subscriber_cannot_get_is_not_sent() -> None:
     subscriber.hears()
     assert Client(app).asks("PUBLISH", "a", b"x" * 100) == 1
     assert subscriber.hears() == b""
+
+
+def test_another_framing_is_named() -> None:
+    """With another framing, the error names the framing that the app takes."""
+    peer = Peer(server(), "line")
+    peer.says(b"PING\n")
+    [failed] = [each for each in peer.events if isinstance(each, AppFailed)]
+    assert "--framing resp" in failed.failure.getErrorMessage()
 
 
 def test_the_app_leaves_nothing() -> None:
