@@ -64,7 +64,7 @@ class BufferedBytes:
     def held_bytes(self) -> int:
         """The bytes held now: of an unfinished message, of messages that wait or that the app has, and unsent bytes."""
         inbox = self._inbox
-        kept = 0 if self.rewind is None else self.rewind.size
+        kept = 0 if self.rewind is None or self.rewind.chunks is None else self.rewind.size
         coming = self.framing.held + kept + self._throttle.size + inbox.size
         if self.bodies is not None:
             coming += self.bodies.held
@@ -85,7 +85,7 @@ class BufferedBytes:
         """Report the bytes to the memory budget, if their number has changed."""
         if self._ended:
             return
-        if self.rewind is not None:
+        if self.rewind is not None and self.rewind.chunks is not None:
             self.rewind.trim()
         held_bytes = self.held_bytes
         if held_bytes != self.reported:

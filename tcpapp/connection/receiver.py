@@ -77,8 +77,8 @@ class Receiver(MessageCounter):
         throttle, unfinished, skipped = self._throttle, framing.unfinished, framing.skipped
         if now >= self.until:
             self.begin_second(now)
-        self._count = len(messages)
-        count = self._count + skipped
+        self._count = whole = len(messages)
+        count = whole + skipped
         self.messages += count
         self.bytes += len(data)
         if unfinished or deadlines.wants_all or not messages:
@@ -94,7 +94,7 @@ class Receiver(MessageCounter):
         if skipped or framing.failure is not None:
             outcome |= MESSAGES_SKIPPED
         if unfinished or throttle.pending or dispatcher.pauses or self._buffered.reported:  # else nothing is held
-            self.keep_chunk()
+            self._note_chunk(unfinished)
             outcome |= self._buffered.note_chunk()
         self._chunk = b""
         return outcome
@@ -104,6 +104,13 @@ class Receiver(MessageCounter):
         chunk, self._chunk = self._chunk, b""
         if chunk:
             self._buffered.own_rewind().note(chunk, self._count, self.bytes)
+
+    def _note_chunk(self, unfinished: bool) -> None:
+        """The messages of the present chunk are handed on: keep it if one is in hand, or note only where it ends."""
+        if self._dispatcher.pauses or self._throttle.pending:
+            self.keep_chunk()
+        elif self._chunk:
+            (self._buffered.rewind or self._buffered.own_rewind()).note_state(unfinished, self.bytes)
 
     @property
     def in_chunk(self) -> bool:

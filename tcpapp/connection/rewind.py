@@ -61,14 +61,13 @@ def _joined(first: Chunk, second: Chunk) -> Chunk:
 
 class Rewind:
     """
-    Keeps the bytes of one connection, from the chunk with the message in hand on.
+    Keeps the bytes of one connection: the `chunks` from the one with the message in hand on, `None` where none is.
 
     No more is read while they are more than fit into the inbox, one read and the longest message.
     """
 
     __slots__ = (
         "_bytes",
-        "_chunks",
         "_count",
         "_dispatcher",
         "_gaps",
@@ -80,6 +79,7 @@ class Rewind:
         "_read_control",
         "_room",
         "_throttle",
+        "chunks",
         "framing",
     )
 
@@ -98,7 +98,7 @@ class Rewind:
         self._read_control = read_control
         self._room = inbox.limits.inbox_high + ONE_READ
         self._bytes = 0
-        self._chunks: deque[Chunk] | None = None
+        self.chunks: deque[Chunk] | None = None
         self._count = 0
         self._mark: Mark | None = None
         self._mark_at = 0
@@ -108,7 +108,7 @@ class Rewind:
     @property
     def size(self) -> int:
         """How many bytes of memory are kept."""
-        chunks = self._chunks
+        chunks = self.chunks
         return self._bytes + chunks[0].begun + CHUNK_COST * (len(chunks) - 1) if chunks else 0
 
     @property
@@ -149,6 +149,16 @@ class Rewind:
         self._mark_at = at
         self.trim()
 
+    def note_state(self, unfinished: bool, at: int) -> None:
+        """A chunk came that ends behind `at` received bytes, and nothing is in hand: note only the state behind it."""
+        if self.chunks is not None:
+            self.clear()
+        framing = self.framing
+        self._inside, self._mark_at = unfinished, at
+        self._mark = framing.mark() if unfinished else None
+        self._in_body = framing._has_bodies and framing.in_body
+        self._gaps = -1
+
     def _note_body(self, chunk: Chunk, was_in_body: bool) -> None:
         """A body is in the chunk. The body of the message in hand is not kept."""
         end, behind = self.framing.body_end, self.behind
@@ -163,7 +173,7 @@ class Rewind:
 
     def trim(self) -> None:
         """Drop what no switch would read again."""
-        chunks = self._chunks
+        chunks = self.chunks
         if not chunks:
             return
         if not self.in_hand:
@@ -184,7 +194,7 @@ class Rewind:
     def rest(self) -> bytes | None:
         """All bytes behind the message in hand; `None` where that message is not known, and another has begun."""
         place = self._count - self.behind
-        chunks = list(self._chunks or ())
+        chunks = list(self.chunks or ())
         if not chunks:
             return None if self._ends_inside or place else b""
         if place < 0 or (not place and chunks[0].inside):
@@ -198,7 +208,7 @@ class Rewind:
 
     def clear(self) -> None:
         """Keep nothing: the stream is read on from here."""
-        self._chunks = None
+        self.chunks = None
         self._count = self._bytes = 0
         self._read_control.resume(BYTES_KEPT)
 
@@ -210,9 +220,9 @@ class Rewind:
 
     def _add(self, chunk: Chunk, *, joins: bool = False) -> None:
         """Keep `chunk`, joined to the chunk before it if both are small, or if it cannot be read without that."""
-        if self._chunks is None:
-            self._chunks = deque()
-        chunks, size = self._chunks, len(chunk.data)
+        if self.chunks is None:
+            self.chunks = deque()
+        chunks, size = self.chunks, len(chunk.data)
         if chunks and (joins or (len(chunks[-1].data) + size <= SMALL and not self.framing._by_chunk)):
             chunks.append(_joined(chunks.pop(), chunk))
         else:
@@ -221,8 +231,8 @@ class Rewind:
         self._bytes += size
 
     def _take_first(self) -> None:
-        assert self._chunks
-        first = self._chunks.popleft()
+        assert self.chunks
+        first = self.chunks.popleft()
         self._count -= first.messages
         self._bytes -= len(first.data)
 
@@ -230,7 +240,7 @@ class Rewind:
         """Keep the `rest`, which is behind the message in hand and has `count` messages, and nothing else."""
         if rest is None:
             return
-        self._chunks = None
+        self.chunks = None
         self._count = self._bytes = 0
         if rest:
             self._add(Chunk(None, rest, count, inside=False, has_gap=True))

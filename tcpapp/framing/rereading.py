@@ -49,6 +49,7 @@ class Rereadable:
 
     _gapless: ClassVar[bool] = False
     _by_chunk: ClassVar[bool] = False
+    _has_bodies: ClassVar[bool] = False
     _own_names: ClassVar[tuple[str, ...]] = ()
     _own_values: ClassVar[Any]
     _foreign: ClassVar[bool] = False
@@ -136,6 +137,7 @@ class ReadFromHeld(Rereadable):
     """The same for a parser, which has read nothing but the bytes of an unfinished message."""
 
     __slots__ = ()
+    _has_bodies = True
 
     if TYPE_CHECKING:
         _reader: Any
