@@ -195,3 +195,30 @@ except InvalidFraming as error:
     assert str(error) == "dotted: dot= is no option of it; it takes dots, max, oversize; did you mean 'dots'?"
 """
     run_with(row, "framing/__init__.py", "# isort: on", program, tmp_path, dotted=FRAMING)
+
+
+PARSER = '''
+from tcpapp.framing.parsers import parser
+from tcpapp.framing.wants import exactly
+
+@parser(max=1000, frame=bytes)
+def pairs(size: int = 2):
+    """Read messages of a few bytes."""
+    return (yield exactly(size))
+'''
+
+
+def test_a_framing_as_a_function(tmp_path: Path) -> None:
+    """A new framing that is a function is one file and one line, too, and its options are the function's arguments."""
+    row = "from tcpapp.framing.pairs import pairs as pairs\n"
+    program = """
+from tcpapp import framing
+
+made = framing.from_string("pairs:size=3:max=5")
+assert (made, str(made)) == (framing.pairs(3, max=5), "pairs:size=3:max=5")
+assert made.receive(b"onetwo") == [b"one", b"two"]
+assert [str(each.framing) for each in ways("framing", "pairs:size=3")] == ["pairs:size=3"] * 3
+assert "pairs" in page("--help")
+assert "pairs" in framing.__all__
+"""
+    run_with(row, "framing/__init__.py", "# isort: on", program, tmp_path, pairs=PARSER)

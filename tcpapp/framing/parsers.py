@@ -349,7 +349,10 @@ def _taken_by(frame: Callable[..., bytes] | None, names: list[str]) -> tuple[str
     """Those of these options that `frame` has arguments for."""
     if frame is None or not names:
         return ()
-    parameters = inspect.signature(frame).parameters
+    try:
+        parameters = inspect.signature(frame).parameters
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return ()
     return tuple(name for name in names if name in parameters)
 
 

@@ -491,6 +491,17 @@ def test_options() -> None:
     assert (framing.side, framing.width, framing.max) == ("client", 2, 40)
 
 
+def test_a_function_without_a_signature() -> None:
+    """The function that frames can be a built-in one, which gets the message alone."""
+
+    @parser(frame=bytes)
+    def sized(size: int = 2) -> Parse:
+        """Read a few bytes."""
+        return (yield exactly(size))
+
+    assert sized(3).frame(b"abc") == b"abc"
+
+
 def test_a_framing_as_a_value() -> None:
     """Framings with the same options are equal; `repr` is the call that makes one."""
     framing = record("client", max=50)
