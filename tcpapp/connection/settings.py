@@ -116,7 +116,7 @@ class Settings:
         self.replies = check_replies(options.get("replies"))
         unknown = sorted(set(options) - set(Options.__annotations__))
         if unknown:
-            raise TypeError(f"unknown argument {unknown[0]!r}: there are {', '.join(Options.__annotations__)}")
+            raise TypeError(f"unknown argument {unknown[0]!r}: {_known_arguments(unknown[0])}")
 
     def parts_of(self, framing: Framing, codec: Codec[Any] | None) -> tuple[Framing, Codec[Any] | None]:
         """The framing and the codec that a connection uses for another `framing`: these settings' own if they fit."""
@@ -181,6 +181,13 @@ class Settings:
             except UnsendableMessage as error:
                 raise InvalidOption(f"heartbeat={heartbeat!r}: {error}") from error
         return heartbeat
+
+
+def _known_arguments(wrong: str) -> str:
+    """Where an unknown argument belongs, or which arguments there are."""
+    if name := SET_OF.get(wrong):
+        return f"write {name}={CHANGEABLE[name].__name__}({wrong}=…)"
+    return f"there are {', '.join(Options.__annotations__)}{suggest(wrong, Options.__annotations__)}"
 
 
 def _instance(name: str, value: Any, kind: type[Any]) -> Any:

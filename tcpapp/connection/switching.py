@@ -189,6 +189,8 @@ class Switchable(Stages):
 
     def _take_over(self, protocol: Any) -> None:
         """Give the transport, and what comes behind the message in hand, to `protocol` once all replies are written."""
+        if isinstance(protocol, type) or not hasattr(protocol, "makeConnection"):
+            raise InvalidOption(f"take_over({protocol!r:.100}): takes a Twisted protocol, which is made already")
         self._check_in_hand("take_over")
         if self._starttls is not None and self._starttls.pending:
             raise InvalidOption("take_over: TLS is being set up; wait for the Deferred of start_tls()")

@@ -98,6 +98,6 @@ class Upgrades:
         transport is lost, and `close`, `abort` and the drain of the server end it, a drain at its deadline. Its
         timeouts, its rates, its counts and its memory budget end: the protocol has to bound these itself.
 
-        Raises the same errors as `switch`.
+        Raises the same errors as `switch`, and `InvalidOption` for what is no protocol.
         """
         self._protocol._take_over(protocol)

@@ -59,7 +59,10 @@ class Parser(ReadFromHeld, Framing):
     _reader: MessageReader
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        given = self.__signature__.bind(*args, **options)
+        try:
+            given = self.__signature__.bind(*args, **options)
+        except TypeError as error:
+            raise TypeError(f"{self._name}: {error}") from None
         given.apply_defaults()
         own = given.arguments
         most, oversize = own.pop("max"), own.pop("oversize")

@@ -12,7 +12,7 @@ from tcpapp.errors import MalformedFrame
 from tcpapp.framing.body import Body
 from tcpapp.framing.decoded import Decoded, Streamed
 from tcpapp.framing.streams import BodyReader, Stream
-from tcpapp.framing.want_types import Until, Want, take_exactly
+from tcpapp.framing.want_types import Until, Want, no_want, take_exactly
 
 __all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse"]
 
@@ -268,7 +268,7 @@ class MessageReader:
         elif isinstance(want, Stream):
             return self._begin_body(want)
         else:
-            raise MalformedFrame(f"the parser yields {want!r:.80}: takes until, until_any, exactly or peek")
+            raise MalformedFrame(f"the parser yields {no_want(want)}: takes until, until_any, exactly, peek or stream")
         if data is not None and self.at == at:
             self._note_empty(at)
         return data

@@ -134,7 +134,8 @@ def from_string(spec: str | Framing, folder: str | None = None) -> Framing:
         return spec
     if not isinstance(spec, str):
         made = f"{spec.__name__}(…)" if isinstance(spec, type) and issubclass(spec, Framing) else "Lines()"
-        raise InvalidFraming(f"{spec!r}: a framing is a spec such as 'line', or an object such as {made}")
+        hint = _undecorated(spec)
+        raise InvalidFraming(f"{spec!r}: a framing is a spec such as 'line', or an object such as {made}{hint}")
     target = _TARGET.fullmatch(spec)
     try:
         if target is not None and target["module"] not in _FORMS:
@@ -143,11 +144,18 @@ def from_string(spec: str | Framing, folder: str | None = None) -> Framing:
     except (InvalidSpec, UnicodeError) as error:
         raise InvalidFraming(str(error)) from None
     if name not in _FORMS:
-        raise InvalidFraming(f"{name!r} is no framing; there are {', '.join(_FORMS)}{suggest(name, _FORMS)}")
+        hint = suggest(name, _FORMS) or "; one of your own is module:name"
+        raise InvalidFraming(f"{name!r} is no framing; there are {', '.join(_FORMS)}{hint}")
     try:
         return _made(name, given)
     except InvalidFraming as error:
         raise InvalidFraming(f"{name}: {error}") from None
+
+
+def _undecorated(found: object) -> str:
+    """The hint that a generator, or its function, is no framing by itself."""
+    is_one = inspect.isgeneratorfunction(found) or inspect.isgenerator(found)
+    return "; write @parser above its function" if is_one else ""
 
 
 def _imported(target: re.Match[str], folder: str | None) -> Framing:
@@ -159,8 +167,7 @@ def _imported(target: re.Match[str], folder: str | None) -> Framing:
         if _is_framing(found):
             return _call(found, (), given, _options_of(found, given=False))
         if not isinstance(found, Framing):
-            hint = "; write @parser above it" if inspect.isgeneratorfunction(found) else ""
-            raise InvalidFraming(f"takes a framing, not {found!r:.80}{hint}")
+            raise InvalidFraming(f"takes a framing, not {found!r:.80}{_undecorated(found)}")
         if given:
             raise InvalidFraming(f"{shown(next(iter(given)))}= cannot be given: it is a framing that is made already")
     except (InvalidSpec, InvalidTarget, InvalidFraming, TypeError) as error:

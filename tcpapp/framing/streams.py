@@ -16,7 +16,7 @@ from typing_extensions import override
 from tcpapp.errors import InvalidFraming, MalformedFrame
 from tcpapp.framing.base import marker, quoted
 from tcpapp.framing.body import Body
-from tcpapp.framing.want_types import UNLIMITED, Want, take_exactly
+from tcpapp.framing.want_types import UNLIMITED, Want, no_want, take_exactly
 
 __all__ = ["BodyReader", "Piece", "Stream", "piece", "stream"]
 
@@ -85,9 +85,13 @@ def stream(body: int | Parts | None = None, *, end: bytes = b"") -> Stream:
     The ``max`` of the framing bounds the message without its body, and each want between two pieces.
     """
     if body is None or isinstance(body, int):
+        if body is not None and body < 0:
+            raise MalformedFrame(f"stream({body}): takes a number of bytes, 0 or more")
         return Stream(_counted(body, marker("end", end) if end else b""), body)
     if end:
         raise InvalidFraming(f"end={end!r}: a generator reads what is behind the body itself")
+    if not isinstance(body, Generator):
+        raise InvalidFraming(f"stream({body!r:.80}): takes a number of bytes, a generator or None")
     return Stream(body, None)
 
 
@@ -195,7 +199,7 @@ class BodyReader:
             if want.size < 0:
                 raise MalformedFrame(f"{want}: takes a number of bytes, 0 or more")
         elif not isinstance(want, (int, Want)):
-            raise MalformedFrame(f"a body yields {want!r:.80}: takes piece, until, until_any, exactly or peek")
+            raise MalformedFrame(f"a body yields {no_want(want)}: takes piece, until, until_any, exactly or peek")
         return False
 
     def _pass_on(self, buffer: bytes | bytearray) -> Any:

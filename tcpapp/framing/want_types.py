@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from types import GeneratorType
 from typing import Any, Final, Protocol
 
 from typing_extensions import override
@@ -16,7 +17,7 @@ from typing_extensions import override
 from tcpapp.errors import MalformedFrame, MessageTooLong
 from tcpapp.framing.base import quoted
 
-__all__ = ["UNLIMITED", "Peek", "Place", "Until", "UntilAny", "Want", "take_exactly"]
+__all__ = ["UNLIMITED", "Peek", "Place", "Until", "UntilAny", "Want", "no_want", "take_exactly"]
 
 UNLIMITED: Final = 1 << 62
 """The `max` of an `until` without one: the ``max`` of the framing bounds it."""
@@ -48,6 +49,13 @@ class Want(ABC):
 
         Raises `UnreadableStream` as soon as it is known that they are too long.
         """
+
+
+def no_want(yielded: object) -> str:
+    """How an error names what was `yielded`, which is no want."""
+    if isinstance(yielded, GeneratorType):
+        return f"a generator, {yielded.__name__}() (write: yield from {yielded.__name__}())"
+    return f"{yielded!r:.80}"
 
 
 def take_exactly(size: int, buffer: bytes | bytearray, place: Place) -> bytes | None:

@@ -195,6 +195,8 @@ def test_every_value_has_a_name_of_its_own() -> None:
             "unknown argument 'limit': there are codec, limits, timeouts, policies, key, clock,",
         ),
         ({"zeal": 1, "aim": 1}, TypeError, "unknown argument 'aim': there are codec,"),
+        ({"concurency": 4}, TypeError, "; did you mean 'concurrency'?"),
+        ({"body_timeout": 4}, TypeError, "unknown argument 'body_timeout': write timeouts=Timeouts(body_timeout=…)"),
     ],
     ids=[
         "framing",
@@ -210,6 +212,8 @@ def test_every_value_has_a_name_of_its_own() -> None:
         "app",
         "misspelt",
         "two-unknown",
+        "similar",
+        "a-field-of-a-set",
     ],
 )
 def test_an_invalid_setting_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:

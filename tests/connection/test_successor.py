@@ -72,6 +72,26 @@ class App:
         self.ends.append((reason.rule, reason.clean, list(self.protocol.calls)))
 
 
+@pytest.mark.parametrize("wrong", [None, Notes, object()], ids=["none", "class", "object"])
+def test_what_is_no_protocol_is_refused(wrong: Any) -> None:
+    """A protocol that could not be connected is refused at once, and the app can go on."""
+    errors: list[str] = []
+
+    def received(message: bytes, connection: Any) -> bytes:
+        try:
+            connection.take_over(wrong)
+        except InvalidOption as error:
+            errors.append(str(error))
+        return message
+
+    peer = Peer(received, timeouts=QUIET)
+    peer.says(b"GO\non\n")
+    assert (peer.hears(), peer.connection.is_open) == (b"GO\non\n", True)
+    assert all(text.endswith("takes a Twisted protocol, which is made already") for text in errors)
+    peer.leaves()
+    assert peer.told(AppFailed) == []
+
+
 def taken(protocol: Any = None, **options: Any) -> tuple[Peer, Any, App]:
     """Return a peer whose connection was taken over by the protocol, that protocol, and the app."""
     protocol = Notes() if protocol is None else protocol

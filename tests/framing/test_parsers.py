@@ -586,3 +586,16 @@ def test_names_that_framings_use() -> None:
 def test_words() -> None:
     """A parser can ask for several delimiters."""
     assert outcome(words(), b"ab cd\r\n") == ([(b"ab", b" "), (b"cd", b"\r\n")], None)
+
+
+def test_a_wrong_option_names_its_parser() -> None:
+    """Options that are missing or unknown raise a `TypeError` that names the parser, as for a function."""
+
+    @parser
+    def sided(side: str) -> Parse:
+        return side, (yield exactly(1))
+
+    with pytest.raises(TypeError, match=r"sided: missing a required argument: 'side'$"):
+        sided()
+    with pytest.raises(TypeError, match=r"sided: got an unexpected keyword argument 'site'$"):
+        sided("a", site=1)

@@ -128,7 +128,7 @@ MISTAKES = [
     (":max=1", "begins with a name"),
     ("lines", r"'lines' is no framing; there are raw, line, .*; did you mean 'line'\?$"),
     ("Int32", "did you mean 'int32'"),
-    ("telepathy", "'telepathy' is no framing; there are"),
+    ("telepathy", "'telepathy' is no framing; there are .*; one of your own is module:name$"),
     ("line:max", "after the name come key=value options"),
     (r"line:delimiter=\q", "after a backslash comes one of"),
     ("line:max=1:max=2", "max= is given twice"),
@@ -164,6 +164,11 @@ def test_mistakes(spec: str, why: str) -> None:
         from_string(spec)
 
 
+def undecorated() -> Parse:
+    """Read a line; a parser without its decorator."""
+    return (yield tcpapp.framing.until(b"\n"))
+
+
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
@@ -171,7 +176,10 @@ def test_mistakes(spec: str, why: str) -> None:
         (b"line", "a spec"),
         (5, "a spec"),
         (Slip, r"Slip\("),
+        (undecorated, "; write @parser above its function$"),
+        (undecorated(), "; write @parser above its function$"),
     ],
+    ids=["none", "bytes", "number", "class", "generator-function", "generator"],
 )
 def test_a_value_that_is_no_spec_is_refused(wrong: object, why: str) -> None:
     """A value that is neither a spec nor a framing raises `InvalidFraming`; so does the class of a framing."""
@@ -289,7 +297,7 @@ def test_mistakes_with_a_module(spec: str, why: str) -> None:
 
 def test_a_function_without_the_decorator() -> None:
     """The error of a generator function that is no parser says what is missing."""
-    with pytest.raises(InvalidFraming, match=r"; write @parser above it$"):
+    with pytest.raises(InvalidFraming, match=r"; write @parser above its function$"):
         from_string(f"{__name__}:plain")
 
 

@@ -278,6 +278,26 @@ def test_what_is_no_want_of_a_body() -> None:
 
 
 @pytest.mark.parametrize("size", [-1, -100])
+def test_a_body_has_a_size(size: int) -> None:
+    """A negative size, which can come from the peer, is a fault, and the error names it."""
+
+    @parser
+    def framing() -> Parse:
+        yield exactly(1)
+        return (yield stream(size))
+
+    with pytest.raises(MalformedFrame, match=rf"^stream\({size}\): takes a number of bytes, 0 or more$"):
+        framing().receive(b"abc")
+
+
+@pytest.mark.parametrize("size", ["5", 5.0, b"5"], ids=repr)
+def test_what_is_no_body(size: Any) -> None:
+    """A body is a number of bytes, a generator or `None`."""
+    with pytest.raises(InvalidFraming, match=r"^stream\(.*\): takes a number of bytes, a generator or None$"):
+        stream(size)
+
+
+@pytest.mark.parametrize("size", [-1, -100])
 def test_a_piece_has_a_size(size: int) -> None:
     """A negative size, which can come from the peer, is a fault."""
 

@@ -144,6 +144,17 @@ def test_no_want(want: object) -> None:
     assert text.startswith(f"the parser yields {want!r}: takes until")
 
 
+def test_a_generator_that_is_yielded() -> None:
+    """The error of a parser that forgets the ``from`` of ``yield from`` says so."""
+
+    def line() -> Parse:
+        return (yield until(b"\n"))
+
+    messages, kind, text = given(of(exactly(1), line()), b"ab")
+    assert (messages, kind) == ([], MalformedFrame)
+    assert text.startswith("the parser yields a generator, line() (write: yield from line()): takes until")
+
+
 def test_wants_are_used_again() -> None:
     """A want with the same arguments is the same object, so that a parser makes none for each message."""
     assert until(b"\r\n", max=5) is until(b"\r\n", 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -50,12 +51,22 @@ def authenticated(
 
     Raises `InvalidOption` for an object that is no app, and for invalid arguments.
     """
-    if not callable(check):
-        raise InvalidOption(f"authenticated: check={check!r}: takes a function of (message, connection)")
+    if not _takes_two(check):
+        raise InvalidOption(f"authenticated: check={check!r:.100}: takes a function of (message, connection)")
     for name, value in {"tries": tries, "within": within}.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise InvalidOption(f"authenticated: {name}={value!r}: takes a number above 0")
     return _Gate(check, tries, within, welcome, denied).around(app)
+
+
+def _takes_two(check: Any) -> bool:
+    try:
+        inspect.signature(check).bind("message", "connection")
+    except TypeError:
+        return False
+    except ValueError:  # a function in C does not say what it takes
+        return True
+    return True
 
 
 def _identity_of(connection: Any) -> Any:
@@ -65,6 +76,11 @@ def _identity_of(connection: Any) -> Any:
 def _sends(connection: Any) -> bool:
     """Whether replies can be sent: the connection is not closing."""
     return connection.state in (State.OPEN, State.INPUT_CLOSED)
+
+
+async def _say(reply: Any, connection: Any) -> None:
+    if reply is not None:
+        await connection.send(value_of(reply))
 
 
 class _Login:
@@ -165,7 +181,7 @@ class _Gate:
         return self._logins.setdefault(connection, _Login())
 
     async def _try(self, message: Any, connection: Any, login: _Login) -> Any:
-        """Check a message. Returns the reply."""
+        """Check a message, and answer it. Returns what the app says at its beginning."""
         if not _sends(connection):
             return None
         identity = await outcome_of(self._check, message, connection)
@@ -174,10 +190,9 @@ class _Gate:
         if identity:
             return await self._let_in(identity, connection, login)
         login.wrong += 1
+        await _say(self._denied, connection)
         if login.wrong < self._tries:
-            return self._denied
-        if self._denied is not None:
-            connection.send(value_of(self._denied))
+            return None
         detail = f"none of {login.wrong} message(s) was valid credentials"
         connection.close(reason=CloseReason(EndedBy.US, RULE, detail, login.wrong, self._tries))
         return None
@@ -188,12 +203,8 @@ class _Gate:
         self._logins.pop(connection, None)
         if login.deadline is not None:
             login.deadline.cancel()
-        greeting = None if login.opened is None else await outcome_of(login.opened, connection)
-        if greeting is None:
-            return self._welcome
-        if self._welcome is not None:
-            connection.send(value_of(self._welcome))
-        return greeting
+        await _say(self._welcome, connection)  # before all that the app sends in its `opened`
+        return None if login.opened is None else await outcome_of(login.opened, connection)
 
     async def _wait_for_login(self, connection: Any) -> None:
         async for _ in connection.every(self._within):

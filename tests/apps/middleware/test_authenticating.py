@@ -301,3 +301,44 @@ def test_invalid_arguments_are_refused(options: Any, says: str) -> None:
     """`authenticated` takes a function for the check, and numbers above 0."""
     with pytest.raises(InvalidOption, match=says):
         authenticated(echo, **{"check": check, **options})
+
+
+class Greets:
+    """An app that sends its greeting, in place of returning it."""
+
+    def opened(self, connection: Any) -> None:
+        connection.send(b"hello")
+
+    def received(self, message: bytes, connection: Any) -> bytes:
+        return message
+
+
+class GreetsAll:
+    """The same for batches."""
+
+    def opened(self, connection: Any) -> None:
+        connection.send(b"hello")
+
+    def received_all(self, messages: list[bytes], connection: Any) -> list[bytes]:
+        return messages
+
+
+@pytest.mark.parametrize(("app", "options"), [(Greets, {}), (Greets, {"concurrency": 4}), (GreetsAll, {})])
+def test_the_welcome_comes_before_what_the_app_sends_when_it_opens(app: Any, options: dict[str, int]) -> None:
+    """The replies to credentials come in order, and before a greeting that the app sends by itself."""
+    peer = Peer(authenticated(app, check, welcome=b"welcome", denied=b"denied"), timeouts=QUIET, **options)
+    peer.says(b"ann wrong\nann right\nhi\n")
+    assert peer.hears() == b"denied\nwelcome\nhello\nhi\n"
+
+
+@pytest.mark.parametrize("wrong", [5, lambda message: True, lambda: True], ids=["number", "one", "none"])
+def test_a_check_takes_a_message_and_its_connection(wrong: Any) -> None:
+    """A check with other arguments is refused at once, and not at the first login."""
+    with pytest.raises(InvalidOption, match=r"check=.*: takes a function of \(message, connection\)"):
+        authenticated(echo, wrong)
+
+
+def test_a_check_without_a_signature_is_taken() -> None:
+    """Some functions in C do not say what they take, and are called as they are."""
+    peer = Peer(authenticated(echo, dict), timeouts=QUIET)
+    assert peer.connection.is_open
