@@ -251,7 +251,7 @@ def test_an_app_of_a_user_is_loaded(here: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ("ech", "takes module:name, or one of chat, discard, echo, time, upper; did you mean 'echo'?"),
+        ("ech", "time, upper; did you mean 'echo'?"),
         ("", "takes module:name, or one of"),
         ("mine", "takes module:name, or one of"),
         ("absent:app", "importing 'absent' failed: ModuleNotFoundError: No module named 'absent'"),
