@@ -36,7 +36,6 @@ from tcpapp.connection.settings import Settings
 from tcpapp.connection.streamed_replies import StreamedReplies
 from tcpapp.framing import Framing
 from tcpapp.framing.decoded import as_bytes
-from tcpapp.limits.fairness import turn_seconds
 
 __all__ = ["Dispatcher"]
 
@@ -50,7 +49,6 @@ class Dispatcher(StreamedReplies):
     """
 
     __slots__ = (
-        "_budget",
         "_conversation",
         "_has_turn",
         "slow",
@@ -70,7 +68,6 @@ class Dispatcher(StreamedReplies):
         super().__init__(connection, settler, framing, settings, inbox, outbox, deadlines, clock)
         self._has_turn = False
         self.slow = False
-        self._budget = turn_seconds(settings.limits.work_per_turn) if clock is not None else inf
         self._conversation: RunningConversation | None = None
 
     @property
@@ -176,10 +173,11 @@ class Dispatcher(StreamedReplies):
             yield inbox.take()
 
     def _wait_for_turn(self) -> None:
-        assert self._clock is not None
+        clock = self._deadlines._clock
+        assert clock is not None
         self.pauses |= AWAITING_TURN
         self._deadlines.start("turn", inf)
-        self._fair_share.wait(self.take_turn, self._clock)
+        self._fair_share.wait(self.take_turn, clock)
 
     def take_turn(self) -> None:
         """The turn has come: go on with the messages that wait."""
@@ -229,13 +227,18 @@ class Dispatcher(StreamedReplies):
         self.handling_bytes = 0
         self.requests = self._unsorted = None
         self._replies.clear()
-        self._streams.clear()
+        self._streams = None
 
     def _begin(self, first: Any) -> Any:
         """Take the result of the first call: a conversation to run, or a greeting to send."""
         if self._handlers.talk is not None:
             self._conversation = RunningConversation(
-                self._settler, self._inbox, self._fair_share, self._clock, self._deadlines.seconds, self._budget
+                self._settler,
+                self._inbox,
+                self._fair_share,
+                self._deadlines._clock,
+                self._deadlines.seconds,
+                self._budget,
             )
             self._conversation.begin(first)
             return None

@@ -18,8 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING
-from tcpapp.limits.fairness import FairShare, turn_seconds
-from tcpapp.limits.limits import Limits
+from tcpapp.limits.fairness import FairShare
 
 __all__ = ["ReplyStream", "StreamSender"]
 
@@ -55,16 +54,18 @@ class ReplyStream:
     The messages of one reply, from its `source` to the `sender`.
 
     `in_place` says that all replies before it are sent, so that it can send. It `waits` for that, for the peer, or for
-    its turn. `slot` belongs to the sender.
+    its turn, which lasts for `budget` seconds. It writes its messages when they exceed `mark` bytes. `slot` belongs to
+    the sender.
     """
 
     __slots__ = (
+        "_budget",
         "_clock",
         "_ends",
         "_fair_share",
         "_gate",
         "_has_turn",
-        "_limits",
+        "_mark",
         "_outbox",
         "_seconds",
         "_sender",
@@ -82,7 +83,8 @@ class ReplyStream:
         fair_share: FairShare,
         clock: IReactorTime | None,
         seconds: Callable[[], float],
-        limits: Limits,
+        budget: float,
+        mark: int,
     ) -> None:
         self._source = source
         self._sender = sender
@@ -90,7 +92,8 @@ class ReplyStream:
         self._fair_share = fair_share
         self._clock = clock
         self._seconds = seconds
-        self._limits = limits
+        self._budget = budget
+        self._mark = mark
         self._ends = inf
         self._gate: Deferred[None] | None = None
         self._has_turn = True
@@ -178,7 +181,7 @@ class ReplyStream:
     def _put(self, message: Any) -> None:
         self._check_open()
         self._unwritten += self._sender.add_reply(message)
-        if self._unwritten > self._limits.write_high:
+        if self._unwritten > self._mark:
             self._write()
 
     def _write(self) -> None:
@@ -202,7 +205,7 @@ class ReplyStream:
         self._sender.stream_runs(self)
 
     def _begin_turn(self) -> None:
-        self._ends = self._seconds() + turn_seconds(self._limits.work_per_turn)
+        self._ends = self._seconds() + self._budget
 
     def _check_open(self) -> None:
         if self._sender.pauses & CONNECTION_CLOSING:

@@ -21,6 +21,7 @@ from tcpapp.connection.pause_flags import CONNECTION_CLOSED, HANDLING
 from tcpapp.connection.reply_stream import ReplyStream
 from tcpapp.connection.settings import Settings
 from tcpapp.framing import Framing
+from tcpapp.limits.fairness import turn_seconds
 
 __all__ = ["StreamedReplies"]
 
@@ -32,7 +33,7 @@ class StreamedReplies(AppCalls):
     The app's time for a reply is counted from one message of a stream to the next.
     """
 
-    __slots__ = ("_clock", "_deadlines", "_fair_share", "_limits", "_streams")
+    __slots__ = ("_budget", "_deadlines", "_fair_share", "_streams")
 
     def __init__(
         self,
@@ -48,17 +49,16 @@ class StreamedReplies(AppCalls):
         limits = settings.limits
         super().__init__(connection, settler, framing, settings.codec, inbox, outbox, limits.write_high)
         self._deadlines = deadlines
-        self._clock = clock
         self._fair_share = settings.fair_share
-        self._limits = limits
-        self._streams: dict[ReplyStream, None] = {}
+        self._budget = turn_seconds(limits.work_per_turn) if clock is not None else inf
+        self._streams: dict[ReplyStream, None] | None = None  # an idle connection holds no container
 
     def _settle(self, reply: Any, messages: list[Any], replied: Any = None) -> int:
         """As for any reply. A stream is the Deferred of its end."""
         if is_stream(reply):
             reply = self._start(self._new_stream(reply))
         added = super()._settle(reply, messages, replied)
-        for stream in self._streams:
+        for stream in self._streams or ():
             if stream.waits:
                 self.stream_waits(stream)
         return added
@@ -74,19 +74,32 @@ class StreamedReplies(AppCalls):
         return self._start(self._new_stream(source)).addCallbacks(self._replied, self._reply_failed)
 
     def _new_stream(self, source: Any) -> ReplyStream:
+        deadlines = self._deadlines
         return ReplyStream(
-            source, self, self._outbox, self._fair_share, self._clock, self._deadlines.seconds, self._limits
+            source,
+            self,
+            self._outbox,
+            self._fair_share,
+            deadlines._clock,
+            deadlines.seconds,
+            self._budget,
+            self._write_high,
         )
 
     def _start(self, stream: ReplyStream) -> Deferred[Any]:
         """Let `stream` begin. Returns the Deferred of its end."""
+        if self._streams is None:
+            self._streams = {}
         self._streams[stream] = None
         started: list[Deferred[Any]] = []
         self._as_call(lambda: started.append(stream.start()))
         return started[0].addBoth(self._ended, stream)
 
     def _ended(self, result: Any, stream: ReplyStream) -> Any:
-        self._streams.pop(stream, None)
+        if self._streams is not None:  # it is once the connection has ended
+            self._streams.pop(stream, None)
+            if not self._streams:
+                self._streams = None
         stream.slot = None  # each of the two refers to the other
         return result
 
@@ -115,7 +128,7 @@ class StreamedReplies(AppCalls):
 
     def _continue_streams(self) -> None:
         """The peer takes bytes again."""
-        for stream in list(self._streams):
+        for stream in list(self._streams or ()):
             if stream.can_go_on:
                 self.go_on(stream)
 

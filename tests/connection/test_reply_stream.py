@@ -11,7 +11,6 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from tcpapp import Limits
 from tcpapp.connection.pause_flags import CONNECTION_CLOSED, CONNECTION_CLOSING
 from tcpapp.connection.reply_stream import ReplyStream
 from tcpapp.limits.fairness import FairShare
@@ -23,7 +22,7 @@ class Rig:
 
     behind = False
 
-    def __init__(self, source: Any, **limits: int) -> None:
+    def __init__(self, source: Any, write_high: int = 65_536) -> None:
         self.pauses = 0
         self.clock = Clock()
         self.fair_share = FairShare()
@@ -32,7 +31,7 @@ class Rig:
         self.told: list[str] = []
         outbox: Any = self
         self.stream = ReplyStream(
-            source, self, outbox, self.fair_share, self.clock, self.clock.seconds, Limits(**limits)
+            source, self, outbox, self.fair_share, self.clock, self.clock.seconds, 250e-6, write_high
         )
 
     def add_reply(self, reply: Any) -> int:
