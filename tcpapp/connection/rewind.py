@@ -151,8 +151,6 @@ class Rewind:
 
     def note_state(self, unfinished: bool, at: int) -> None:
         """A chunk came that ends behind `at` received bytes, and nothing is in hand: note only the state behind it."""
-        if self.chunks is not None:
-            self.clear()
         framing = self.framing
         self._inside, self._mark_at = unfinished, at
         self._mark = framing.mark() if unfinished else None

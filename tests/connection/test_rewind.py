@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tcpapp import Timeouts
+from tcpapp import Timeouts, batch
 from tcpapp.framing import Framing, Lines
 from tests.peers import Peer, Switch
 
@@ -138,3 +138,48 @@ def test_the_framing_alone_says_where_messages_end() -> None:
     peer.says(b"\nd\ne")
     assert rest(peer) == b"d\ne"
     assert asked == [1]
+
+
+def test_a_batch_app_keeps_nothing() -> None:
+    """A batch app cannot switch, so nothing is kept for it."""
+    waits: list[Deferred[Any]] = []
+
+    @batch
+    def app(messages: list[bytes], connection: Any) -> Deferred[Any]:
+        waits.append(Deferred())
+        return waits[-1]
+
+    peer = Peer(app, timeouts=QUIET)
+    peer.says(b"a\nb\nc")
+    assert kept(peer) == 0
+
+
+def test_the_message_in_hand_is_found_behind_earlier_chunks() -> None:
+    """A message that was just handed on is found in a later chunk than the first that is kept."""
+    first: Deferred[None] = Deferred()
+    seen: list[bytes] = []
+
+    def app(message: bytes, connection: Any) -> Any:
+        seen.append(message)
+        if message == b"two":
+            connection.switch("line")
+        return first if message == b"one" else None
+
+    peer = Peer(app, "raw", timeouts=QUIET)
+    for chunk in (b"one", b"two", b"a\n", b"b\n"):
+        peer.says(chunk)
+    first.callback(None)
+    assert seen == [b"one", b"two", b"a", b"b"]
+
+
+def test_a_long_message_whose_beginning_is_gone_is_not_shortened() -> None:
+    """A message that began while nothing was in hand has no known place, and is kept as it is until its end."""
+    peer = Peer(timeouts=QUIET)
+    waits = peer.connection.receive().addErrback(lambda _: None)
+    peer.says(b"x" * 1000)
+    waits.cancel()
+    peer.says(b"y" * 200_000)
+    assert rest(peer) is None
+    peer.says(b"\nnext")
+    peer.connection.receive()
+    assert rest(peer) == b"next"

@@ -493,6 +493,17 @@ def test_no_timeout_of_the_connection_runs_any_more() -> None:
     peer.leaves()
 
 
+def test_a_wait_for_a_rate_ends_with_the_connection() -> None:
+    """A connection that was over its rate is read from at once by the other protocol, and the wait is over."""
+    protocol = Notes()
+    peer = Peer(App(protocol), timeouts=QUIET, limits=Limits(byte_rate=10))
+    peer.slips_in(b"GO\n" + b"x" * 30)
+    assert (len(protocol.data), peer.paused, peer.waits) == (30, False, [])
+    peer.clock.advance(60)
+    assert not peer.closing
+    peer.leaves()
+
+
 def test_a_drain_cuts_it_at_its_deadline() -> None:
     """A drain waits for the protocol to end, and cuts the connection at its deadline."""
     peer, protocol, _ = taken()

@@ -605,7 +605,12 @@ def test_a_fault_for_the_new_framing_ends_the_input() -> None:
 
 @pytest.mark.parametrize(
     ("rest", "rule", "seen"),
-    [(b"", "end-of-stream", []), (b"b\n", "end-of-stream", [b"b"]), (b"b", "truncated-message", [])],
+    [
+        (b"", "end-of-stream", []),
+        (b"b\n", "end-of-stream", [b"b"]),
+        (b"b", "truncated-message", []),
+        (b"\x05b\n", "end-of-stream", [b"\x05b"]),
+    ],
 )
 def test_a_peer_that_has_closed_its_side_is_read_to_its_end(rest: bytes, rule: str, seen: list[bytes]) -> None:
     """The new framing says whether the stream of a peer that has closed its side ended inside a message."""
@@ -1027,6 +1032,17 @@ def test_bodies_behind_the_message_are_read_again() -> None:
     assert "body_timeout" not in peer.waits
     peer.says(b"more")
     assert app.seen[-1] == b"more"
+    peer.leaves()
+
+
+def test_whole_bodies_behind_the_message_are_read_again() -> None:
+    """Bodies that have come whole are taken back, too, and none of their bytes counts any more."""
+    app = Uploads()
+    peer = Peer(app, uploads(), timeouts=QUIET)
+    peer.says(b"SWITCH\nb 3\nxyzc 9\nhal")
+    app.pending[0].callback(None)
+    assert app.seen == [(b"SWITCH", None), b"b 3\nxyzc 9\nhal"]
+    assert peer.factory.info().buffered == 0
     peer.leaves()
 
 
