@@ -161,15 +161,15 @@ def test_the_message_in_hand_is_found_behind_earlier_chunks() -> None:
 
     def app(message: bytes, connection: Any) -> Any:
         seen.append(message)
-        if message == b"two":
+        if message == b"three":
             connection.switch("line")
         return first if message == b"one" else None
 
     peer = Peer(app, "raw", timeouts=QUIET)
-    for chunk in (b"one", b"two", b"a\n", b"b\n"):
+    for chunk in (b"one", b"two", b"three", b"a\n", b"b\n"):
         peer.says(chunk)
     first.callback(None)
-    assert seen == [b"one", b"two", b"a", b"b"]
+    assert seen == [b"one", b"two", b"three", b"a", b"b"]
 
 
 def test_a_long_message_whose_beginning_is_gone_is_not_shortened() -> None:
