@@ -39,6 +39,7 @@ from tcpapp.connection.outbox_state import has_streams
 from tcpapp.connection.parts import CLOSED_PARTS, ClosedReceiver
 from tcpapp.connection.spawning import Spawning
 from tcpapp.connection.starttls import StartTLS
+from tcpapp.connection.tasks import TASKS
 from tcpapp.connection.waiters import fail_all, fire_all
 from tcpapp.errors import NotConnected, drop_frames, without_frames
 from tcpapp.telemetry import AppFailed, Closed, NeverOpened, Opened
@@ -334,6 +335,8 @@ class Stages(Spawning):
         if self._lifecycle.stage is Stage.CLOSED:
             self._deadlines.end()
             self._leave_factory(ended)
+        else:
+            self._deadlines.stop(TASKS)
         tell()
 
     def _release_parts(self, totals: Totals) -> None:

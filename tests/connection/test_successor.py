@@ -87,7 +87,7 @@ def test_what_is_no_protocol_is_refused(wrong: Any) -> None:
     peer = Peer(received, timeouts=QUIET)
     peer.says(b"GO\non\n")
     assert (peer.hears(), peer.connection.is_open) == (b"GO\non\n", True)
-    assert all(text.endswith("takes a Twisted protocol, which is made already") for text in errors)
+    assert [text.partition("): ")[2] for text in errors] == ["takes a Twisted protocol, which is made already"] * 2
     peer.leaves()
     assert peer.told(AppFailed) == []
 
@@ -594,6 +594,41 @@ def test_a_task_ends_before_the_protocol_gets_the_transport() -> None:
     assert protocol.data == b"unread"
     peer.leaves()
     assert peer.reason.rule == "taken-over"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at-once", "late"])
+@pytest.mark.parametrize("kind", ["task", "ticks"])
+def test_the_time_of_tasks_ends_with_them_when_the_transport_is_passed_on(kind: str, late: bool) -> None:
+    """The time that tasks had to end does not run on for the protocol, whose drain still ends by the clock."""
+    protocol = Notes()
+    ends: Deferred[None] = Deferred()
+
+    async def task() -> None:
+        try:
+            await Deferred()
+        finally:
+            await ends
+
+    def app(message: bytes, connection: Any) -> None:
+        if kind == "task":
+            connection.spawn(task(), background=True)
+        else:
+            connection.every(1)
+        connection.take_over(protocol)
+
+    peer = Peer(app, timeouts=QUIET)
+    if not late:
+        ends.callback(None)
+    peer.says(b"GO\nunread")
+    if late:
+        ends.callback(None)
+    assert (protocol.data, peer.timers, peer.waits) == (b"unread", [], [])
+    peer.clock.advance(60)
+    peer.connection.drain(5)
+    peer.clock.advance(5)
+    assert (peer.closing, peer.told(AppFailed)) == (True, [])
+    peer.leaves()
+    assert peer.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("how", ["lost", "closed"])
