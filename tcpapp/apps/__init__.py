@@ -20,12 +20,12 @@ from app to app.
 
 Two apps need to be told what they allow. So an instance in a module of yours is served (``--app mine:proxy``):
 
-================= ============================== ============================ ====================================
-module            what it does                   made by                      framing
-================= ============================== ============================ ====================================
-`socks5`          a SOCKS5 proxy                 ``Socks5(allow=[...])``       `tcpapp.apps.socks5.greeting`
+================= ============================== ============================= ===================================
+module            what it does                   made by                       framing
+================= ============================== ============================= ===================================
+`socks5`          a SOCKS5 proxy                 ``Socks5(allow=[...])``        `tcpapp.apps.socks5.greeting`
 `connect_proxy`   a proxy by HTTP CONNECT        ``ConnectProxy(allow=[...])`` `http1`
-================= ============================== ============================ ====================================
+================= ============================== ============================= ===================================
 
 Imports `close_reason`, `connection`, `errors`, `framing`, `limits`, `telemetry` and `transport`. New here: an app is a
 module, and an entry in `BUILT_IN`. Middleware is a module in `middleware`, and a row in the table there.
