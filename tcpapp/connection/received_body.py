@@ -232,6 +232,8 @@ class Bodies:
     def end(self, no_account: Any) -> None:
         """The connection has ended. A body that is still read keeps no part of it in memory."""
         self._buffered = no_account
+        self._open.clear()  # each of them refers to this
+        self.coming = self.then = None
 
     def drop(self) -> None:
         """Drop all bytes, because memory is short."""

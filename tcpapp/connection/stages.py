@@ -195,6 +195,7 @@ class Stages(Spawning):
             drop_frames(failure)  # they would keep a cancelled coroutine, and this connection, in memory
             return
         if isinstance(error, NotConnected) and not stage.is_open and error.reason is self._lifecycle.cause:
+            drop_frames(failure)
             self._close(error.reason)
             return
         cause = cause_of_failure(error)

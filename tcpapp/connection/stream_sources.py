@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from tcpapp.errors import InvalidOption, UnsendableStream
+from tcpapp.errors import InvalidOption, UnsendableStream, drop_frames
 from tcpapp.transport.sendfile import carries_files, send_file
 
 __all__ = ["Source", "source_of"]
@@ -156,11 +156,17 @@ class AsyncPieces(Source):
         asked = self._next
         ended: Deferred[None] = Deferred()
         if self.waits and asked is not None:
-            asked.addBoth(lambda _: ended.callback(None))
+            asked.addBoth(self._stopped, ended)
             asked.cancel()
         else:
             ended.callback(None)
         return ended.addCallback(lambda _: Deferred.fromCoroutine(self._close()))
+
+    def _stopped(self, _: None, ended: Deferred[None]) -> None:
+        if self._failure is not None:
+            drop_frames(self._failure)  # they would keep the iterator, and its connection, in memory
+            self._failure = None
+        ended.callback(None)
 
     async def _close(self) -> None:
         aclose = getattr(self._pieces, "aclose", None)

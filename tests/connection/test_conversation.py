@@ -280,6 +280,26 @@ def test_messages_of_the_first_step_of_a_conversation_are_one_write() -> None:
 
 
 @pytest.mark.usefixtures("no_collector")
+def test_a_conversation_is_freed_when_its_peer_sends_what_it_cannot_read() -> None:
+    """A conversation that ends by the error of its peer's stream leaves no reference cycle."""
+    kept: list[Any] = []
+
+    @conversation
+    async def talk(connection: Any) -> None:
+        kept.append(ref(connection))
+        async for message in connection:
+            await connection.send(message)
+
+    peer = Peer(talk, "netstring")
+    peer.says(b"1:a,x")
+    peer.leaves()
+    assert peer.reason.rule == "malformed-frame"
+    peer.connection = peer.transport.connection = None
+    peer.events.clear()
+    assert [each() for each in kept] == [None]
+
+
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("end", [Peer.half_closes, Peer.resets])
 def test_a_conversation_is_freed_at_the_end(end: Any) -> None:
     """A conversation whose ``async for`` has ended leaves no reference cycle, on any Python."""

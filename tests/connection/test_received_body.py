@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -663,6 +664,37 @@ def test_the_parts_of_an_ended_connection_are_freed_although_a_body_is_held(data
         gc.enable()
     assert kinds & {"BufferedBytes", "Dispatcher", "Throttle", "Bodies"} == set()
     assert app.messages
+
+
+def drains(peer: Peer) -> None:
+    """Drain a connection, whose time is over before its body has come."""
+    peer.connection.drain(5)
+    peer.clock.advance(5)
+
+
+def ends_wrongly(peer: Peer) -> None:
+    """Send other bytes than those that end a body."""
+    peer.says(b"x" * 9)
+
+
+async def reads(message: Any, connection: Any) -> None:
+    """Read the body."""
+    await message[1].read()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("app", [reads, lambda message, connection: None], ids=["reads", "leaves-it"])
+@pytest.mark.parametrize("end", [drains, ends_wrongly, Peer.half_closes, Peer.resets])
+def test_a_connection_is_freed_that_ends_inside_a_body(app: Any, end: Any) -> None:
+    """A connection that ends inside a body, however it ends, is freed with its last holder, without the collector."""
+    peer = peer_of(app)
+    peer.says(b"set 9\r\nabc")
+    end(peer)
+    peer.leaves()
+    freed = ref(peer.protocol), ref(peer.connection)
+    peer.protocol = peer.connection = peer.transport.connection = None
+    peer.events.clear()
+    assert [each() for each in freed] == [None, None]
 
 
 # Moving --------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -716,6 +717,25 @@ def test_a_stream_that_is_over_does_not_keep_its_connection(source: Any) -> None
     finally:
         gc.enable()
     assert "SentStream" not in kinds
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_connection_is_freed_that_ends_while_its_stream_waits_for_a_piece() -> None:
+    """A source that is cancelled at the end of the connection keeps it no longer, without the collector."""
+
+    async def pieces() -> Any:
+        await Deferred()
+        yield b"never"
+
+    peer = stalled(timeouts=QUIET)
+    told = outcome(peer.connection.send_stream(pieces()))
+    peer.resets()
+    assert [type(each) for each in told] == [NotConnected]
+    freed = ref(peer.protocol), ref(peer.connection)
+    peer.protocol = peer.connection = peer.transport.connection = None
+    peer.events.clear()
+    told.clear()
+    assert [each() for each in freed] == [None, None]
 
 
 # Recorders -----------------------------------------------------------------------------------------------------------
