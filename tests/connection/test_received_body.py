@@ -673,7 +673,7 @@ def drains(peer: Peer) -> None:
 
 
 def ends_wrongly(peer: Peer) -> None:
-    """Send other bytes than those that end a body."""
+    """Send wrong bytes at the end of a body."""
     peer.says(b"x" * 9)
 
 
