@@ -323,8 +323,8 @@ class ConcurrentDispatcher(Dispatcher):
             if released > self._write_high:
                 self.flush()
                 released = 0
-            if slot.failure is not None:
-                self._fail_now(slot.failure)
+            if (failure := slot.take_failure()) is not None:
+                self._fail_now(failure)
         self._releasing = False
         self._update_room()
 
@@ -354,8 +354,8 @@ class ConcurrentDispatcher(Dispatcher):
             del self._slots[each]
             each.dropped = True
             self._discount(each)
-            if each.failure is not None:
-                self._late_failures.append(each.failure)
+            if (late := each.take_failure()) is not None:
+                self._late_failures.append(late)
         for each in later:
             if each.reply is not None:
                 self._cancel(each.reply)
@@ -369,10 +369,11 @@ class ConcurrentDispatcher(Dispatcher):
 
     def _report_failures(self) -> None:
         """Report the failures that had to wait."""
-        waiting = [each.failure for each in self._slots if each.failure is not None] + self._late_failures
+        waiting = [*(each.take_failure() for each in self._slots), *self._late_failures]
         self._late_failures = []
         for failure in waiting:
-            self._app_failed(failure)
+            if failure is not None:
+                self._app_failed(failure)
 
     def _cancel(self, reply: Deferred[Any]) -> None:
         try:

@@ -39,3 +39,8 @@ class Slot:
         self.since = 0.0
         self.size = 0
         self.weight = 0
+
+    def take_failure(self) -> Failure | None:
+        """The failure, which the slot holds no longer: its frames can hold the slot."""
+        failure, self.failure = self.failure, None
+        return failure

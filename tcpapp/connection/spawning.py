@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from tcpapp.connection.parts import Parts
 from tcpapp.connection.tasks import MOMENT, TASKS, Tasks, check_coroutine
-from tcpapp.errors import TcpAppError, TooManyTasks
+from tcpapp.errors import TooManyTasks
 from tcpapp.telemetry import TasksLeft
 
 __all__ = ["Spawning"]
@@ -24,14 +24,12 @@ class Spawning(Parts):
         """Run `coroutine` as a task. Close it where that cannot be, so that Python does not warn."""
         check_coroutine(coroutine)
         most = self._settings.limits.max_tasks
-        refused: TcpAppError | None = None
         if not self._lifecycle.stage.sends:
-            refused = self._lifecycle.error
-        elif most and self._tasks is not None and len(self._tasks) >= most:
-            refused = TooManyTasks(f"{most} tasks of this connection run, which is the limit (max_tasks)")
-        if refused is not None:
             coroutine.close()
-            raise refused
+            raise self._lifecycle.error
+        if most and self._tasks is not None and len(self._tasks) >= most:
+            coroutine.close()
+            raise TooManyTasks(f"{most} tasks of this connection run, which is the limit (max_tasks)")
         return self._own_tasks().spawn(coroutine, background)
 
     def _end_tasks(self, tasks: Tasks, when_ended: Callable[[], None]) -> None:

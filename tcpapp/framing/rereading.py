@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from typing_extensions import override
 
-from tcpapp.errors import UnreadableStream
+from tcpapp.errors import UnreadableStream, without_frames
 
 __all__ = ["Mark", "ReadFromHeld", "Rereadable"]
 
@@ -177,7 +177,8 @@ def _count(state: Any, piece: bytes) -> int:
     """How many messages end in `piece`. A failure behind them has no meaning here."""
     try:
         return len(state.receive(piece)) if piece else 0
-    except UnreadableStream:
+    except UnreadableStream as error:
+        without_frames(error)  # they would keep the framing, which keeps the error
         return 0
 
 

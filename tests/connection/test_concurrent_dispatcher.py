@@ -13,7 +13,7 @@ from tcpapp import Limits, Reply, Timeouts
 from tcpapp.apps import echo
 from tcpapp.connection.concurrent_dispatcher import ConcurrentDispatcher
 from tcpapp.connection.inbox import MESSAGE_COST
-from tcpapp.connection.reply_slot import SLOT_COST
+from tcpapp.connection.reply_slot import SLOT_COST, Slot
 from tcpapp.telemetry import AppFailed
 from tests.peers import AbruptTransport, NotedTransport, Peer, Switch, never, stalled
 
@@ -734,6 +734,20 @@ def test_the_parts_of_an_ended_connection_are_freed(replies: str, transport: typ
     assert len(dispatchers()) == 1
     peer.resets()
     assert dispatchers() == []
+
+
+@pytest.mark.source
+@pytest.mark.usefixtures("no_collector")
+def test_a_reply_that_cannot_be_sent_is_freed_with_its_connection() -> None:
+    """The error of a reply that waited for its place has frames that hold this place. It does not hold the error."""
+    app: Any = Mixed()
+    peer = serving(app, replies="in-order", codec="json")
+    peer.says(b'"A"\n"B"\n')
+    app.pending.pop("B").callback(object())
+    peer.resets()
+    assert (peer.reason.rule, len(peer.told(AppFailed))) == ("lost", 1)
+    peer.events.clear()
+    assert [each for each in gc.get_objects() if type(each) in (ConcurrentDispatcher, Slot)] == []
 
 
 def dispatchers() -> list[Any]:

@@ -537,6 +537,28 @@ def test_a_task_that_has_ended_is_freed() -> None:
     assert ([each() for each in kept], protocol()) == ([None, None], None)
 
 
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("end", [Peer.resets, None], ids=["closed", "too-many"])
+def test_a_task_that_is_refused_leaves_nothing_in_memory(end: Any) -> None:
+    """The error of a refused task does not keep the connection, nor the coroutine, in memory."""
+    peer = Peer(Closing([]), limits=Limits(max_tasks=1))
+    connection = peer.connection
+    connection.spawn(waits(Deferred(), []))
+    if end is not None:
+        end(peer)
+    coroutine = waits(Deferred(), [])
+    kept = ref(coroutine)
+    with pytest.raises((NotConnected, TooManyTasks)):
+        connection.spawn(coroutine)
+    del coroutine
+    assert kept() is None
+    peer.leaves()
+    protocol = ref(peer.protocol)
+    peer.connection = connection = peer.protocol = peer.transport.connection = None
+    peer.events.clear()
+    assert protocol() is None
+
+
 def test_awaited_by_sees_through_coroutines() -> None:
     """`awaited_by()` returns what the innermost coroutine awaits; `None` after the end."""
     wait: Deferred[None] = Deferred()

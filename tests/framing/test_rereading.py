@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
@@ -93,6 +94,19 @@ def test_a_failure_behind_the_message_does_not_matter() -> None:
     """The bytes behind a message are found where the framing cannot read them."""
     framing = Netstrings()
     assert framing.behind(None, b"2:ab,\x16\x03\x01tls", 1) == b"\x16\x03\x01tls"
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_failure_behind_the_message_leaves_nothing_in_memory() -> None:
+    """The framings that found the failure are freed without the collector."""
+
+    class Own(Netstrings):
+        """A framing that no other test has."""
+
+    framing = Own()
+    assert framing.skipped_in(b"x:") == 0
+    del framing
+    assert [each for each in gc.get_objects() if type(each) is Own] == []
 
 
 def test_a_mark_is_not_changed_by_what_comes_later() -> None:
