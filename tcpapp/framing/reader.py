@@ -134,6 +134,7 @@ class MessageReader:
         Raises what the generator raises, and `UnreadableStream` for a want that cannot be met.
         """
         self.room = 0
+        self.body_end = None
         if len(held) > SMALL:
             gathered = held if isinstance(held, bytearray) else bytearray(held)
             gathered += chunk

@@ -1094,3 +1094,27 @@ def test_a_client_of_http_reads_raw_bytes_behind_the_response_to_connect(at: int
     peer.says(stream_[at:])
     assert (got[0], b"".join(got[1:])) == (200, b"\x16\x03\x01\r\n")
     peer.leaves()
+
+
+@parser(max=99, frame=lambda message: message + b"\n")
+def with_bodies() -> Any:
+    """Lines; behind ``put`` comes a body of three bytes."""
+    line = yield until(b"\n")
+    return (line, (yield stream(3))) if line == b"put" else (line, None)
+
+
+@pytest.mark.parametrize("cut", range(1, 17))
+def test_a_body_of_an_earlier_chunk_does_not_matter(cut: int) -> None:
+    """The message in hand is found behind a body that ended in the chunk before, wherever the stream is cut."""
+
+    def app(message: Any, connection: Any) -> bytes:
+        line = message if isinstance(message, bytes) else message[0]
+        if line == MARK:
+            connection.switch(semicolons())
+        return b"re:" + line
+
+    data = b"put\nabcone\nswitch\ntwo;"
+    peer = Peer(app, with_bodies(), timeouts=QUIET)
+    peer.says(data[:cut])
+    peer.says(data[cut:])
+    assert peer.hears() == b"re:put\nre:one\nre:switch\nre:two;"
