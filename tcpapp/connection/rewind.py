@@ -159,7 +159,9 @@ class Rewind:
 
     def _note_body(self, chunk: Chunk, was_in_body: bool) -> None:
         """A body is in the chunk. The body of the message in hand is not kept."""
-        end, behind = self.framing.body_end, self.behind
+        end, behind, opened = self.framing.body_end, self.behind, self.framing.open_body_end
+        if opened is not None and not self.chunks:
+            chunk = chunk._replace(data=chunk.data[len(chunk.data) - opened :])
         if end is not None and behind <= chunk.messages - end[1]:
             self.clear()
             rest = chunk.data[len(chunk.data) - end[0] :]

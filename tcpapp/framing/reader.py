@@ -65,6 +65,7 @@ class MessageReader:
     - `whole`: a message is a `Decoded`, its bytes and its value.
     - `stream`: the body that comes behind the last message; `None` where there is none. `new_body` makes bodies.
     - `body_end`: how many bytes came behind the last body that ended in this chunk, and how many messages before that.
+    - `open_body_end`: how many bytes came behind the body that this chunk began in.
     - `dropped`: how many times bytes were `NO_MESSAGE`.
     """
 
@@ -83,6 +84,7 @@ class MessageReader:
         "mark",
         "max",
         "new_body",
+        "open_body_end",
         "room",
         "searched",
         "stream",
@@ -105,6 +107,7 @@ class MessageReader:
         self.stream: BodyReader | None = None
         self._asked: tuple[BodyReader, int] | None = None
         self.body_end: tuple[int, int] | None = None
+        self.open_body_end: int | None = None
         self.dropped = 0
 
     @override
@@ -134,7 +137,7 @@ class MessageReader:
         Raises what the generator raises, and `UnreadableStream` for a want that cannot be met.
         """
         self.room = 0
-        self.body_end = None
+        self.body_end = self.open_body_end = None
         if len(held) > SMALL:
             gathered = held if isinstance(held, bytearray) else bytearray(held)
             gathered += chunk
@@ -167,7 +170,7 @@ class MessageReader:
         box, whole = self._box, self.whole
         begin, at, want = 0, self.at, self.want
         if want is None:
-            begin = at = 0 if self.stream is None else self._read_body(self.stream, buffer, 0, messages)
+            begin = at = 0 if self.stream is None else self._read_open_body(self.stream, buffer, messages)
             want = send(None) if begin < size else END
         last = begin + most
         while want is not END:
@@ -233,6 +236,13 @@ class MessageReader:
             self.mark = want.mark
         else:
             self.enough = 0
+
+    def _read_open_body(self, stream: BodyReader, chunk: bytes, messages: list[Any]) -> int:
+        """The `chunk` begins in a body. Returns where the next message begins."""
+        end = self._read_body(stream, chunk, 0, messages)
+        if self.body_end is not None:
+            self.open_body_end = len(chunk) - end
+        return end
 
     def _read_body(self, stream: BodyReader, chunk: bytes, begin: int, messages: list[Any]) -> int:
         """Read the body behind a message. Returns where the next message begins."""

@@ -71,6 +71,11 @@ class Rereadable:
         return False
 
     @property
+    def open_body_end(self) -> int | None:
+        """How many bytes came behind the body that the last chunk began in. A framing without bodies has none."""
+        return None
+
+    @property
     def body_end(self) -> tuple[int, int] | None:
         """How many bytes came behind the last body that ended in the chunk, and how many messages before its end."""
         return None
@@ -153,6 +158,13 @@ class ReadFromHeld(Rereadable):
     def body_end(self) -> tuple[int, int] | None:
         """How many bytes came behind the last body that ended in the chunk, and how many messages before its end."""
         ended: tuple[int, int] | None = self._reader.body_end
+        return ended
+
+    @property
+    @override
+    def open_body_end(self) -> int | None:
+        """How many bytes came behind the body that the chunk began in; `None` where it did not, or has not ended."""
+        ended: int | None = self._reader.open_body_end
         return ended
 
     @override

@@ -1103,6 +1103,23 @@ def with_bodies() -> Any:
     return (line, (yield stream(3))) if line == b"put" else (line, None)
 
 
+@pytest.mark.parametrize("cut", range(1, 27))
+def test_a_message_between_bodies_is_found(cut: int) -> None:
+    """The message in hand is found between two bodies, wherever the stream is cut, and however the first is read."""
+
+    def app(message: Any, connection: Any) -> Any:
+        line, body = (message, None) if isinstance(message, bytes) else message
+        if line == MARK:
+            connection.switch(semicolons())
+        return b"re:" + line if body is None else body.read()
+
+    data = b"put\nabcswitch\nput\n1;3two;put\nxyz;"
+    peer = Peer(app, with_bodies(), timeouts=QUIET)
+    peer.says(data[:cut])
+    peer.says(data[cut:])
+    assert peer.hears() == b"abc\nre:switch\nre:put\n1;re:3two;re:put\nxyz;"
+
+
 @pytest.mark.parametrize("cut", range(1, 17))
 def test_a_body_of_an_earlier_chunk_does_not_matter(cut: int) -> None:
     """The message in hand is found behind a body that ended in the chunk before, wherever the stream is cut."""
