@@ -41,7 +41,19 @@ from tcpapp.apps.smtp_sink import smtp_sink
 from tcpapp.apps.time import time
 from tcpapp.apps.upper import upper
 
-__all__ = ["BUILT_IN", "chat", "discard", "echo", "http_hello", "memcached", "redis", "smtp_sink", "time", "upper"]
+__all__ = [
+    "BUILT_IN",
+    "FRAMINGS",
+    "chat",
+    "discard",
+    "echo",
+    "http_hello",
+    "memcached",
+    "redis",
+    "smtp_sink",
+    "time",
+    "upper",
+]
 
 BUILT_IN = {
     "chat": chat,
@@ -55,3 +67,6 @@ BUILT_IN = {
     "upper": upper,
 }
 """Each app by its name on the command line."""
+
+FRAMINGS = {"http_hello": "http1", "memcached": "memcached", "redis": "resp", "smtp_sink": "smtp"}
+"""The framing of each app that takes the messages of one framing only."""

@@ -1,5 +1,5 @@
 """
-A memcached server: ``twistd tcpapp --app memcached --framing memcached --listen tcp:11211``.
+A memcached server: ``twistd tcpapp --app memcached --listen tcp:11211``.
 
 It has the classic commands of the text protocol, for any client of memcached. The items are in the memory of this
 process, at most 64 MiB of them: for a new item, the one goes that was not used for the longest time.

@@ -1,5 +1,5 @@
 """
-A Redis server: ``twistd tcpapp --app redis --framing resp --listen tcp:6379``.
+A Redis server: ``twistd tcpapp --app redis --listen tcp:6379``.
 
 It has strings and counters that expire, channels, and transactions, in both versions of RESP, for any client of Redis.
 The items are in the memory of this process, at most 64 MiB of them: for a new item, the one goes that was not used for

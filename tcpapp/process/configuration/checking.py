@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from tcpapp.apps import FRAMINGS
 from tcpapp.errors import InvalidOption, TcpAppError
 from tcpapp.limits import Limits, Policies, Timeouts
 from tcpapp.process.configuration.options import OPTIONS, SWITCH, Option, option_of, set_by_options
@@ -61,7 +62,15 @@ def check(given: Mapping[str, Given], reactor: Any, folder: str = "") -> Checked
     Certificates are read and the app is imported; nothing is listened on. Raises `Problems`, which lists all errors;
     they are the caller's fault.
     """
-    return _Check(given, reactor, folder).all()
+    return _Check(_with_framing(given), reactor, folder).all()
+
+
+def _with_framing(given: Mapping[str, Given]) -> Mapping[str, Given]:
+    """The `given` texts, with the framing of an app that takes one framing only, unless another text is given."""
+    app = given["app"].text if "app" in given else ""
+    if app not in FRAMINGS or "framing" in given:
+        return given
+    return {**given, "framing": Given((FRAMINGS[app],), f"the app {app}")}
 
 
 class _Check:
@@ -82,6 +91,7 @@ class _Check:
             "policies": self.policies(),
         }
         self.read([each for each in OPTIONS.values() if each.last])
+        self.check_framing()
         if self.problems:
             raise Problems(self.problems)
         arguments = {each.sets: self.values[name] for name, each in OPTIONS.items() if each.sets}
@@ -94,6 +104,12 @@ class _Check:
                 with self.naming(option.name):
                     texts = self.given[option.name].texts if option.name in self.given else option.texts
                     self.values[option.name] = option.reads(texts, self.around)
+
+    def check_framing(self) -> None:
+        """Note an error for an app that takes one framing only, with another framing."""
+        app, spec = self.text("app"), self.text("framing")
+        if app in FRAMINGS and spec.partition(":")[0] != FRAMINGS[app]:
+            self.problems.append(f"{self.place('framing')}={spec!r}: the app {app} takes the framing {FRAMINGS[app]}")
 
     def text(self, name: str) -> str:
         """Return the given text of an option, or its default."""

@@ -122,7 +122,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option(
             "framing",
             "line",
-            "Split the byte stream into messages by this framing: " + ", ".join(framing.SPECS) + ", or module:name",
+            f"Split the byte stream into messages by this framing: {', '.join(framing.SPECS)}, or module:name; "
+            "some apps bring theirs",
             reads=readers.framing_of,
             sets="framing",
             fixed=True,

@@ -300,3 +300,17 @@ def test_a_module_that_cannot_be_imported(source: str, says: str, here: Path) ->
     said = problem(app="broken:app")
     assert said.startswith("app.toml: app: 'broken:app': importing 'broken' failed: ")
     assert says.format(path=here / "broken.py") in said
+
+
+@pytest.mark.parametrize("app", apps.FRAMINGS)
+def test_an_app_that_takes_one_framing_brings_it(app: str) -> None:
+    """An app for the messages of one framing is served with this framing, without the option."""
+    found = checked(app=app)
+    assert str(found.arguments["framing"]) == apps.FRAMINGS[app]
+    assert found.given["framing"] == Given((apps.FRAMINGS[app],), f"the app {app}")
+
+
+def test_an_app_that_takes_one_framing_is_refused_with_another() -> None:
+    """An app is refused with a framing whose messages it does not take; options of its framing are free."""
+    assert problem(app="redis", framing="line") == "app.toml: framing='line': the app redis takes the framing resp"
+    assert str(checked(app="redis", framing="resp:max=4096").arguments["framing"]) == "resp:max=4096"
