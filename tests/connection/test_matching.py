@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,8 +41,17 @@ def test_the_app_gets_the_messages_before_a_reply_first() -> None:
 
 
 @pytest.mark.source
-def test_matching_alone_handles_no_messages() -> None:
-    """`Matching` has no app and cannot handle messages; its subclass can."""
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda matching: matching.handle([]), id="handle"),
+        pytest.param(lambda matching: matching.reading, id="reading"),
+        pytest.param(lambda matching: matching.reply_taken(), id="reply-taken"),
+    ],
+)
+def test_matching_alone_handles_no_messages(use: Callable[[Matching], object]) -> None:
+    """`Matching` has no app: it cannot decode or handle messages, nor keep those before a reply. Its subclass can."""
     connection: Any = None
+    matching = Matching(connection, Lines(), None, connection)
     with pytest.raises(NotImplementedError):
-        Matching(connection, Lines(), None, connection).handle([])
+        use(matching)

@@ -77,6 +77,22 @@ def test_reading_resumes_when_no_reason_is_left() -> None:
     assert rig.told == ["our turn", "pause", "memory short", "its turn", "resume"]
 
 
+def test_a_connection_that_goes_on_reads_when_no_reason_is_left() -> None:
+    """`go_on()` undoes `stop()`, but not a pause: then reading resumes when its reason is gone."""
+    rig = Rig()
+    rig.read_control.stop()
+    rig.read_control.go_on()
+    assert rig.told == ["pause", "resume"]
+    rig.read_control.pause(INBOX_FULL)
+    rig.read_control.stop()
+    rig.told.clear()
+    rig.read_control.go_on()
+    told: Any = rig.told
+    assert told == []
+    rig.read_control.resume(INBOX_FULL)
+    assert told == ["its turn", "resume"]
+
+
 def test_the_deadlines_learn_of_the_end_of_memory_pressure_during_a_pause() -> None:
     """The deadlines learn of the end of memory pressure, even if another reason still pauses reading."""
     rig = Rig()

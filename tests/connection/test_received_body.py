@@ -12,13 +12,13 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
-from tcpapp import Limits, MessageServerFactory, Timeouts, batch, conversation
+from tcpapp import Limits, MessageServerFactory, Policies, Timeouts, batch, conversation
 from tcpapp.connection.received_body import BODY_COST
 from tcpapp.errors import BodyDiscarded, InvalidState, MessageTooLong, NotConnected
 from tcpapp.framing import Body
 from tcpapp.telemetry import AppFailed
 from tests.framing.bodies import chunked, store, upload
-from tests.peers import Peer, outcome, result_of
+from tests.peers import AbruptTransport, Peer, outcome, result_of
 
 QUIET = Timeouts(first_message=0, idle=0)
 LIMITS = Limits(inbox_high=100, inbox_low=50)
@@ -480,6 +480,28 @@ def test_a_batch_that_raises_discards_its_bodies() -> None:
     peer.transport.turn()
 
 
+def test_a_batch_that_ends_after_its_connection_has_no_bodies_left() -> None:
+    """A batch that still cleans up when its connection has ended has no bodies to discard, and is no failure."""
+    cleaned: Deferred[None] = Deferred()
+    ended: list[str] = []
+
+    @batch
+    async def app(messages: list[Any], connection: Any) -> list[bytes]:
+        try:
+            await Deferred()
+        finally:
+            await cleaned
+            ended.append(connection.state.value)
+
+    peer = peer_of(app)
+    peer.says(b"set 500\r\n" + b"x" * 20)
+    peer.resets()
+    assert ended == []
+    cleaned.callback(None)
+    assert (ended, peer.told(AppFailed)) == (["closed"], [])
+    assert peer.factory.settings.memory_budget.total == 0
+
+
 # Deadlines -----------------------------------------------------------------------------------------------------------
 
 
@@ -563,6 +585,18 @@ def test_an_end_inside_a_body_is_told_to_its_reader(end: Any, rule: str) -> None
     assert isinstance(error, NotConnected)
     assert (error.reason.rule, b"".join(app.pieces)[:2]) == (rule, b"ab")
     assert (peer.told(AppFailed), peer.reason.rule) == ([], rule)
+    assert peer.factory.settings.memory_budget.total == 0
+
+
+def test_a_chunk_that_ends_its_connection_at_once_wakes_no_reader_again() -> None:
+    """A transport can be lost while its chunk is handed on: the reader gets the piece in it once, and then the end."""
+    app = Saving()
+    limits = Limits(byte_rate=100)
+    peer = peer_of(app, transport=AbruptTransport(), limits=limits, policies=Policies(over_rate="reset"))
+    peer.says(b"set 500\r\nab")
+    peer.says(b"x" * 200)
+    assert (peer.reason.rule, app.pieces) == ("byte-rate", [b"ab", b"x" * 200])
+    assert [type(each) for each in app.errors] == [NotConnected]
     assert peer.factory.settings.memory_budget.total == 0
 
 

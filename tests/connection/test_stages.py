@@ -87,6 +87,15 @@ def test_a_connection_without_a_state_has_nothing_to_go_on_from() -> None:
         Stages(Settings())._continue_app()
 
 
+def test_a_connection_that_cannot_switch_neither_reads_on_nor_passes_its_transport_on() -> None:
+    """The base class has no other framing and no other protocol; its subclass, which switches, has."""
+    stages = Stages(Settings())
+    with pytest.raises(NotImplementedError):
+        stages._read_on()
+    with pytest.raises(NotImplementedError):
+        stages._pass_on()
+
+
 def test_waiters_fire_when_the_state_is_settled() -> None:
     """When the first waiter of a lost connection fires, its sends are counted, and the factory has forgotten it."""
     peer: Any = stalled(timeouts=Timeouts(request=0))

@@ -161,11 +161,9 @@ class _Gate:
         """Begin the conversation after the login."""
         login = self._login_of(connection)
         while not _identity_of(connection):
-            reply = await self._try(await connection.receive(), connection, login)
+            await self._try(await connection.receive(), connection, login)  # a conversation has no part `opened`
             if not _sends(connection):
                 return
-            if reply is not None:
-                await connection.send(value_of(reply))
         await inner(connection)
 
     def closed(self, connection: Any, reason: CloseReason, inner: Any) -> Any:

@@ -210,6 +210,21 @@ def test_a_greeting_is_the_only_reply_without_a_welcome() -> None:
     assert peer.hears() == b"hello ann\n"
 
 
+def test_the_greeting_of_a_batch_app_comes_before_its_replies() -> None:
+    """What `opened` returns at the login is sent before the replies to the messages behind the credentials."""
+
+    class App:
+        def opened(self, connection: Any) -> bytes:
+            return b"hello " + connection.data.identity  # type: ignore[no-any-return]
+
+        def received_all(self, messages: list[bytes], connection: Any) -> list[bytes]:
+            return messages
+
+    peer = Peer(authenticated(App, check, welcome=b"welcome", denied=b"denied"), timeouts=QUIET)
+    peer.says(b"wrong\nann right\n1\n2\n")
+    assert peer.hears() == b"denied\nwelcome\nhello ann\n1\n2\n"
+
+
 @pytest.mark.parametrize("app", FORMS)
 def test_an_error_of_the_check_lets_nobody_in(app: Any) -> None:
     """A check that raises is a failure of the app, and closes the connection."""
