@@ -6,6 +6,7 @@ from typing import Any
 
 from tcpapp import MessageServerFactory, Telemetry, Timeouts
 from tcpapp.connection.throttle import QUICK_BYTES
+from tcpapp.framing import Framing
 from tests.peers import NotedTransport, TurnClock
 
 QUIET = Timeouts(first_message=0, idle=0, message_timeout=0, handler_timeout=0)
@@ -28,7 +29,7 @@ class Costly:
 class Server:
     """A server with an app whose messages take time, and peers of it."""
 
-    def __init__(self, app: Any = None, framing: str = "line", **options: Any) -> None:
+    def __init__(self, app: Any = None, framing: Framing | str = "line", **options: Any) -> None:
         self.clock = TurnClock()
         self.app = Costly(self.clock) if app is None else app(self.clock)
         self.events: list[Any] = []

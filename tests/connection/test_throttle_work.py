@@ -6,6 +6,7 @@ from typing import Any
 
 from tcpapp import Limits
 from tcpapp.connection.throttle import FIRST_MESSAGES
+from tcpapp.framing import Lines
 from tcpapp.limits.fairness import READERS_PER_TURN
 from tcpapp.telemetry import Closed
 from tests.connection.costly import Server, costs, large, paused
@@ -72,6 +73,23 @@ def test_a_connection_is_quick_again_when_its_messages_are() -> None:
     server.clock.give_turn()
     peer.receive(costs(4, 1))
     assert server.answered(peer) == [6]
+
+
+def test_a_chunk_that_is_slow_to_cut_makes_later_messages_wait() -> None:
+    """A chunk without a whole message can take long, too: the next messages wait for their turn."""
+
+    class Slow(Lines):
+        def receive(self, data: bytes) -> list[Any]:
+            server.clock.rightNow += 1e-3
+            return super().receive(data)
+
+    server = Server(framing=Slow())
+    peer = server.peer()
+    peer.receive(b"000")
+    peer.receive(b"1\n1\n")
+    assert (server.answered(peer), paused(peer)) == ([0], True)
+    server.turns()
+    assert server.answered(peer) == [2]
 
 
 def test_one_slow_message_is_soon_forgotten() -> None:
