@@ -202,3 +202,10 @@ def test_the_search_ends_where_a_framing_breaks_its_contract() -> None:
             raise UnreadableStream("never")
 
     assert Whimsical().behind(None, b"abcd", 2) == b""
+
+
+def test_a_framing_without_bodies_is_never_in_one() -> None:
+    """A framing whose messages have no bodies knows of no end of one, whatever comes."""
+    framing = Lines()
+    framing.receive(b"one\ntw")
+    assert (framing.in_body, framing.body_end, framing.open_body_end) == (False, None, None)
