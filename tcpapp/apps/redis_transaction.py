@@ -19,7 +19,7 @@ WORD_COST = 64
 
 
 class Transaction:
-    """Commands that wait for ``EXEC``. After one that was `refused`, none of them is run."""
+    """Commands that wait for ``EXEC``. If a command was `refused`, ``EXEC`` runs none of them."""
 
     def __init__(self) -> None:
         self.refused = False

@@ -100,7 +100,7 @@ class Answers(Replies):
         return None
 
     def _encode(self, replies: Any, taken: list[Any]) -> None:
-        """Add `replies` to `taken` as bytes. Replies before one that the codec refuses are added."""
+        """Add `replies` to `taken` as bytes. If the codec refuses a reply, the replies before it are added."""
         codec = self._codec
         for each in replies_of(replies):
             if type(each) is Reply:

@@ -362,7 +362,7 @@ class ConcurrentDispatcher(Dispatcher):
         self._release()
 
     def _fail_now(self, failure: Failure) -> None:
-        """All messages before the one that failed are answered: the connection closes."""
+        """Send the replies to the messages before the failed one, and close the connection."""
         self.flush()
         self._app_failed(failure)
         self._report_failures()
