@@ -49,7 +49,8 @@ class Throughput:
     def begin_second(self, now: float) -> None:
         """Begin a new second, and keep the recent ones."""
         self.until = int(now) + 1.0
-        self._seconds = {until: second for until, second in self._seconds.items() if _is_recent(until, now)}
+        if len(self._seconds) > 2 * RECENT:  # not each time: a quiet connection comes here with each message
+            self._seconds = {until: second for until, second in self._seconds.items() if _is_recent(until, now)}
         self._seconds[self.until] = _Second()
 
     def add(self, until: float, messages: int, size: int) -> None:

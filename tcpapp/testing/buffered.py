@@ -36,6 +36,22 @@ __all__ = ["BufferedTransport", "NeverSettles"]
 _log = Logger()
 
 
+class _Turning:
+    """
+    Whether a turn of any transport is running.
+
+    It is not an attribute of a class: setting that makes Python forget what it knows of the class and its subclasses.
+    """
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = False
+
+
+_turning = _Turning()
+
+
 class NeverSettles(RuntimeError):
     """A transport or a wire still has work after very many turns, so it would never come to rest."""
 
@@ -81,7 +97,6 @@ class BufferedTransport(Connection):
     """
 
     _base = Connection
-    _turning: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -158,13 +173,13 @@ class BufferedTransport(Connection):
 
     def _ask(self) -> None:
         """Schedule a turn for the protocol: inside a turn, after the due timers; outside a turn, before them."""
-        self._before_timers = not BufferedTransport._turning
+        self._before_timers = not _turning.now
         self.wake()
         self._before_timers = False
 
     def wake(self) -> None:
         """Schedule a turn if there is work for one."""
-        if self._next_turn is None and (self._can_read or self._can_write):
+        if self._next_turn is None and ((self._reads and self._memory.readable) or (self._writes and self._can_write)):
             self._next_turn = self.later(self._turn)
 
     def later(self, call: Callable[[], None]) -> IDelayedCall:
@@ -188,8 +203,8 @@ class BufferedTransport(Connection):
         """Do what a reactor does with a ready socket: read, then write, if there was something to write before."""
         __tracebackhide__ = True
         self._next_turn = None
-        wanted_to_write = self._can_write
-        if self._can_read:
+        wanted_to_write = self._writes and self._can_write
+        if self._reads and self._memory.readable:
             self._handle(self.doRead, reading=True)
         if wanted_to_write and self._can_write:
             self._handle(self.doWrite, reading=False)
@@ -197,20 +212,20 @@ class BufferedTransport(Connection):
 
     def _handle(self, event: Callable[[], Any], *, reading: bool) -> None:
         """Handle a read or write event. Its result or its exception can end the connection."""
-        before, BufferedTransport._turning = BufferedTransport._turning, True
-        try:
-            self._handle_in_turn(event, reading)
-        finally:
-            BufferedTransport._turning = before
-
-    def _handle_in_turn(self, event: Callable[[], Any], reading: bool) -> None:
+        before, _turning.now = _turning.now, True
         try:
             why = event()
+            if why is not None:
+                self._end(why, reading)
         except Exception:  # noqa: BLE001 - the protocol can raise anything, which ends this connection
             why = sys.exc_info()[1]
             _log.failure("the protocol failed; its connection is lost")
-        if why is None:
-            return
+            self._end(why, reading)
+        finally:
+            _turning.now = before
+
+    def _end(self, why: Any, reading: bool) -> None:
+        """End the connection for this reason."""
         self.stopReading()
         try:
             if reading and type(why) is ConnectionDone:

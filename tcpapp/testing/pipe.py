@@ -109,7 +109,8 @@ class Pipe:
         self._piece = 0
         self._flight: deque[tuple[float, bytes | _Mark]] = deque()
         self._arrived = bytearray()
-        self._held = 0
+        self.held = 0
+        """The number of bytes that were written and not read yet."""
         self._free_at = 0.0
         self._timer: IDelayedCall | None = None
         self._stalled = False
@@ -122,14 +123,9 @@ class Pipe:
     # The writer's end.
 
     @property
-    def held(self) -> int:
-        """The number of bytes that were written and not read yet."""
-        return self._held
-
-    @property
     def room(self) -> int:
         """The number of bytes that can be written now; 0 if the capacity was made smaller than the held bytes."""
-        return max(0, self.capacity - self._held)
+        return max(0, self.capacity - self.held)
 
     def write(self, data: bytes | memoryview) -> int:
         """
@@ -139,10 +135,12 @@ class Pipe:
         if self._written:
             raise BrokenPipeError(EPIPE, "the stream has been ended")
         taken = bytes(data[: self.room])
-        size = len(taken) if self.bandwidth is None else SEGMENT
-        for start in range(0, len(taken), size or 1):
-            self._send(taken[start : start + size])
-        self._held += len(taken)
+        if self.bandwidth is not None:
+            for start in range(0, len(taken), SEGMENT):
+                self._send(taken[start : start + SEGMENT])
+        elif taken:
+            self._send(taken)
+        self.held += len(taken)
         self._move()
         return len(taken)
 
@@ -185,18 +183,21 @@ class Pipe:
         if not self._piece:
             self._piece = next(self._cuts, 0)
         size = min(most, self._piece or most)
-        data = bytes(self._arrived[:size])
-        del self._arrived[:size]
+        if size >= len(self._arrived):
+            data = bytes(self._arrived)
+            self._arrived.clear()
+        else:
+            data = bytes(self._arrived[:size])
+            del self._arrived[:size]
         self._piece = max(0, self._piece - len(data))
-        self._held -= len(data)
-        self.on_room()
+        self._release(len(data))
         return data
 
     def refuse(self) -> bool:
         """Stop reading: later bytes are dropped. Returns whether some bytes were not read."""
         unread = bool(self._arrived)
         self._refused = True
-        self._held -= len(self._arrived)
+        self.held -= len(self._arrived)
         self._arrived.clear()
         return unread
 
@@ -238,16 +239,18 @@ class Pipe:
 
     def _move(self, due: float = 0.0) -> None:
         """Let due items arrive, and wait for the next item."""
-        if self._stalled or self._cut:
+        flight = self._flight
+        if self._stalled or self._cut or not flight:
             return
-        due = max(due, self.clock.seconds())
+        now = self.clock.seconds()
+        due = max(due, now)
         arrived = False
-        while self._flight and self._flight[0][0] <= due:
-            self._arrive(self._flight.popleft()[1])
+        while flight and flight[0][0] <= due:
+            self._arrive(flight.popleft()[1])
             arrived = True
-        if self._flight and self._timer is None:
-            at = self._flight[0][0]
-            self._timer = self.clock.callLater(max(0.0, at - self.clock.seconds()), self._is_due, at)
+        if flight and self._timer is None:
+            at = flight[0][0]
+            self._timer = self.clock.callLater(max(0.0, at - now), self._is_due, at)
         if arrived:
             self.on_arrival()
 
@@ -258,19 +261,25 @@ class Pipe:
 
     def _arrive(self, item: bytes | _Mark) -> None:
         """Let one item arrive."""
-        if isinstance(item, _Mark):
+        if type(item) is bytes and not self._refused:
+            self._arrived += item
+        elif isinstance(item, _Mark):
             self.ended = self.ended or item is _END
             self.was_reset = self.was_reset or item is _RESET
             if item is _END and self.refuses_ends:
                 self.on_refused()
-        elif self._refused:
+        else:
             self._drop(item)
             self.on_refused()
-        else:
-            self._arrived += item
 
     def _drop(self, item: bytes | _Mark) -> None:
         """Drop an item that is no longer read, which makes room for another."""
         if isinstance(item, bytes):
-            self._held -= len(item)
+            self._release(len(item))
+
+    def _release(self, size: int) -> None:
+        """Make room for `size` bytes. Only a writer that had no room can wait for it."""
+        was_full = self.held >= self.capacity
+        self.held -= size
+        if was_full:
             self.on_room()

@@ -37,7 +37,7 @@ class PipeSocket(MemorySocket):
     @property
     def writable(self) -> bool:
         """Whether `send` would not block: it would accept a byte, or raise because the stream has ended."""
-        return self.outgoing.room > 0 or self.incoming.was_reset
+        return self.outgoing.held < self.outgoing.capacity or self.incoming.was_reset
 
     def recv(self, most: int) -> bytes:
         """Read up to `most` bytes."""

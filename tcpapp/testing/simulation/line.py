@@ -82,7 +82,7 @@ class LineClock:
 
     def callLater(self, delay: float, call: Callable[..., None], *arguments: Any) -> Later:
         """Call `call` in `delay` seconds."""
-        later = Later(call, *arguments)
+        later = Later(call, arguments)
         timeline = self._timeline
         timeline.at(timeline.now + delay, self._chance.draw(TIES), self._world, Later.happen, later)
         return later
@@ -156,7 +156,7 @@ class Line(Pipe):
 
     def _send(self, item: Any) -> None:
         self.latency = self.link.delay(self.chance)
-        super()._send(item)
+        Pipe._send(self, item)
         if self._stalled:
             self._wait()
 
@@ -185,12 +185,16 @@ class SimulatedSocket(PipeSocket):
         outgoing.on_given_up = self._time_out
         outgoing.on_answered = self._broken_off
         self._trace: Trace = host.simulation.trace
+        self._timeline = host.simulation.timeline
         self._rests = False
 
     @property
     def readable(self) -> bool:
         """Whether there is something to read, and the host reads now."""
-        return self.incoming.readable and not self._rests and self.host.reading_speed != 0
+        line = self.incoming
+        if line._arrived or line.ended or line.was_reset:
+            return not self._rests and self.host.reading_speed != 0
+        return False
 
     def recv(self, most: int) -> bytes:
         """Return received bytes, or a part of them."""
@@ -200,9 +204,9 @@ class SimulatedSocket(PipeSocket):
             most = min(most, max(1, int(speed / READS_A_SECOND)))
         if incoming.arrived > 1 and incoming.chance.chance(incoming.link.cuts):
             most = min(most, 1 + incoming.chance.draw(incoming.chance.pick(SIZES)))
-        now = incoming.clock.seconds()
+        now = self._timeline.now
         try:
-            data = super().recv(most)
+            data = incoming.read(most)
         except ConnectionResetError:
             self._trace.add(now, self.name, "is reset")
             raise

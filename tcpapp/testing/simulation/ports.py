@@ -36,6 +36,8 @@ class ServerTransport(BufferedTransport):
     reactor: Any
     _next_turn: Any
 
+    _ask = BufferedTransport.wake  # the seed orders the turns, whether or not one is running
+
     def later(self, call: Callable[[], None]) -> Any:
         """Schedule `call` for this moment, in a random place among the other events of the moment."""
         reactor: SimulatedReactor = self.reactor

@@ -199,14 +199,14 @@ class Simulation:
         __tracebackhide__ = True
         with self._watch.on():
             if until is None or isinstance(until, (int, float)):
-                self._drive(lambda: False, until, at_most)
+                self._drive((), until, at_most)
                 if until is not None:
                     self.timeline.now = max(self.now, float(until))
                 return None
             ended: list[Any] = []
             ensured: Deferred[Any] = until if isinstance(until, Deferred) else ensureDeferred(until)
             ensured.addBoth(_noted, ended)
-            if not self._drive(lambda: bool(ended), None, at_most):
+            if not self._drive(ended, None, at_most):
                 raise NothingLeft("the awaited result has not come, and no event is left", self.seed, self.trace)
             [result] = ended
             if isinstance(result, Failure):
@@ -273,28 +273,29 @@ class Simulation:
             add_note = getattr(error, "add_note", str)  # Python 3.10 has no notes
             add_note(str(RunFailed("in a simulated run", self.seed, self.trace)))
 
-    def _drive(self, done: Callable[[], bool], until: float | None, at_most: int) -> bool:
-        """Run events until `done`, or until a time. Returns whether it is `done`."""
+    def _drive(self, ended: Sequence[object], until: float | None, at_most: int) -> bool:
+        """Run events until there is an item in `ended`, or until a time. Returns whether there is an item."""
         __tracebackhide__ = True
         timeline, failures = self.timeline, self._watch.failures
-        next_time, step = timeline.next_time, timeline.step
         last = timeline.happened + at_most
         while True:
             if failures:
                 self._raise_failure()
-            if done():
+            if ended:
                 return True
-            when = next_time()
-            if when is None or (until is not None and when > until):
-                return False
             if timeline.happened >= last:
+                when = timeline.next_time()
+                if when is None or (until is not None and when > until):
+                    return False
                 text = f"after {at_most} events it has not come to rest, and {len(timeline)} are still to come"
                 raise NeverSettles(text, self.seed, self.trace)
+            collected = timeline.happened // COLLECTED_EVERY * COLLECTED_EVERY + COLLECTED_EVERY
             try:
-                step()
+                if not timeline.run(until, min(last, collected), ended, failures):
+                    return False
             except Exception:  # noqa: BLE001  # any exception fails the run
                 self._watch.add(Failure())
-            if not timeline.happened % COLLECTED_EVERY:
+            if timeline.happened == collected:
                 self._watch.collect()
 
     def _raise_failure(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -53,11 +53,11 @@ class Turns:
 
 
 class Later:
-    """An event that can be cancelled until it happens."""
+    """An event that can be cancelled until it happens: ``call(*arguments)``."""
 
     __slots__ = ("_active", "_arguments", "_call")
 
-    def __init__(self, call: Callable[..., object], *arguments: Any) -> None:
+    def __init__(self, call: Callable[..., object], arguments: tuple[Any, ...] = ()) -> None:
         self._call = call
         self._arguments = arguments
         self._active = True
@@ -76,13 +76,14 @@ class Later:
         self._call(*self._arguments)
 
 
-CANCELLABLE = DelayedCall, Later
+CANCELLABLE = frozenset({DelayedCall, Later})
+"""The classes of arguments that can be cancelled."""
 
 
 def is_stale(entry: Entry) -> bool:
     """Return whether an event will not happen: it was cancelled, or its process has ended."""
     argument = entry[5]
-    return not entry[3].alive or (isinstance(argument, CANCELLABLE) and not argument.active())
+    return not entry[3].alive or (type(argument) in CANCELLABLE and not argument.active())
 
 
 class Timeline:
@@ -111,7 +112,7 @@ class Timeline:
         """Count a cancelled event. If there are many, they are removed from the heap."""
         self._stale += 1
         if self._stale > MANY_STALE and self._stale * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if not is_stale(entry)]
+            self._heap[:] = [entry for entry in self._heap if not is_stale(entry)]  # `run` holds the list
             heapify(self._heap)
             self._stale = 0
 
@@ -122,15 +123,31 @@ class Timeline:
             heappop(heap)
         return heap[0][0] if heap else None
 
-    def step(self) -> None:
-        """Let the next event happen. There must be one."""
-        when, _, _, self.whose, call, argument = heappop(self._heap)
-        self.now = max(self.now, when)
-        self.happened += 1
-        try:
-            call(argument)
-        finally:
-            self.whose = None
+    def run(self, until: float | None, last: int, ended: Sequence[object], failures: Sequence[object]) -> bool:
+        """
+        Let events happen until `ended` or `failures` has an item, or until `happened` is `last`.
+
+        Returns `False` if no event is left, or the next one is after the time `until`.
+        """
+        heap = self._heap
+        while not ended and not failures and self.happened < last:
+            if not heap:
+                return False
+            entry = heappop(heap)
+            when, _, _, whose, call, argument = entry
+            if not whose.alive or (type(argument) in CANCELLABLE and not argument.active()):
+                continue
+            if until is not None and when > until:
+                heappush(heap, entry)
+                return False
+            self.now = max(self.now, when)
+            self.happened += 1
+            self.whose = whose
+            try:
+                call(argument)
+            finally:
+                self.whose = None
+        return True
 
     def __len__(self) -> int:
         return len(self._heap)
