@@ -58,15 +58,6 @@ def closure(*names: str) -> set[str]:
     return found
 
 
-def copy_distribution(name: str, site: Path) -> None:
-    """Copy an installed distribution, file for file, without its scripts and its tests."""
-    for file in distribution(name).files or []:
-        if ".." not in file.parts and "test" not in file.parts and file.suffix != ".pyc":
-            target = site / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.locate(), target)
-
-
 def link_distribution(name: str, site: Path) -> None:
     """Link to the files of an installed distribution. That is as good as a copy if nothing is added to them."""
     for top in {file.parts[0] for file in distribution(name).files or []} - {"..", "__pycache__"}:
@@ -90,22 +81,19 @@ def link_twisted(site: Path) -> None:
     link_distribution("twisted", site)
 
 
-def make_environment(folder: Path, *links: str) -> Path:
+def make_environment(folder: Path, *more: str) -> Path:
     """
     Make a virtual environment as ``pip install twisted`` leaves it, and return its site-packages.
 
-    With `links`, the environment also has these distributions and all that they require. Then it has links to all
-    files, because linking is quicker than copying.
+    With `more`, the environment also has these distributions and all that they require. It has links to the files of
+    the tests' own environment, because linking is quicker than copying, and what was compiled once is compiled for all.
+    Twisted's folder of plugins, to which packages add their files, is a copy.
     """
     venv.create(folder, symlinks=True)
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    if links:
-        link_twisted(site)
-    for name in closure("twisted", "typing_extensions", *links):
-        if links:
-            link_distribution(name, site)
-        else:
-            copy_distribution(name, site)
+    link_twisted(site)
+    for name in closure("twisted", "typing_extensions", *more):
+        link_distribution(name, site)
     write_script(folder, "twistd")
     return site
 

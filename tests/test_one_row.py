@@ -52,9 +52,9 @@ def run_with(row: str, path: str, before: str, program: str, folder: Path, **fil
     """
     Run `program` on a copy of tcpapp that has `row` in the file at `path`, above the first line `before`.
 
-    Beside that file, the copy has these `files`, by the names of their modules.
+    Beside that file, the copy has these `files`, by the names of their modules. Python compiles anew what has changed.
     """
-    shutil.copytree(ROOT / "tcpapp", folder / "tcpapp", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(ROOT / "tcpapp", folder / "tcpapp", ignore=shutil.ignore_patterns("*.so"))
     changed = folder / "tcpapp" / path
     above, mark, below = changed.read_text(encoding="utf-8").partition(before)
     assert mark

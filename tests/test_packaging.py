@@ -1,8 +1,8 @@
 """
 The built packages: they have the right files, and twistd finds the plugin however tcpapp is installed.
 
-The package is built once, without a network. It is installed into new environments, which hold Twisted as pip would
-have installed it, in the folder that gets tcpapp's plugin file, too.
+The package is built and installed once, without a network. Each test has an environment of its own, which holds Twisted
+as pip would have installed it, in the folder that gets tcpapp's plugin file, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.environments import NOT_SOURCE, ROOT, copy_distribution, make_environment, run
+from tests.environments import NOT_SOURCE, ROOT, link_distribution, make_environment, run, write_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,20 +78,36 @@ class Environment:
         return Path(printed.strip())
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> Environment:
-    """Give a virtual environment with Twisted, as ``pip install twisted`` leaves it."""
-    made = Environment(tmp_path / "environment", tmp_path / "work")
+def new_environment(parent: Path) -> Environment:
+    """Return a new environment with Twisted, as ``pip install twisted`` leaves it."""
+    made = Environment(parent / "environment", parent / "work")
     made.work.mkdir()
     make_environment(made.folder)
     return made
 
 
 @pytest.fixture
-def installed(environment: Environment, built: Built) -> Environment:
-    """Give an environment in which the wheel is installed; the packages that the wheel requires are there before."""
-    environment.pip("install", "--quiet", built.wheel)
-    return environment
+def environment(tmp_path: Path) -> Environment:
+    """Give a virtual environment with Twisted."""
+    return new_environment(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def installed_once(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Give an environment in which pip has installed the wheel; the packages that the wheel requires were there."""
+    made = new_environment(tmp_path_factory.mktemp("installed"))
+    made.pip("install", "--quiet", built.wheel)
+    return made
+
+
+@pytest.fixture
+def installed(installed_once: Environment, tmp_path: Path) -> Environment:
+    """Give a copy of the environment in which the wheel is installed."""
+    copy = Environment(tmp_path / "environment", tmp_path / "work")
+    copy.work.mkdir()
+    shutil.copytree(installed_once.folder, copy.folder, symlinks=True)
+    write_script(copy.folder, "twistd")
+    return copy
 
 
 # The built files -----------------------------------------------------------------------------------------------------
@@ -142,7 +158,7 @@ def test_the_installed_command_says_what_it_takes(installed: Environment) -> Non
 
 def test_twistd_lists_an_editable_install(environment: Environment, built: Built) -> None:
     """After an editable install, twistd lists tcpapp from the source folder."""
-    copy_distribution("setuptools", environment.site)
+    link_distribution("setuptools", environment.site)
     environment.pip("install", "--quiet", "--no-build-isolation", "--editable", built.source)
     assert environment.imported() == built.source / "tcpapp" / "__init__.py"
     assert {"tcpapp", "web", "ftp"} <= environment.commands()
@@ -162,7 +178,7 @@ def read_only(installed: Environment, requires_program: Callable[[str], str]) ->
 
     Root can write to read-only folders, so a command of root is started without this capability.
     """
-    folders = [installed.site, *(path for path in installed.site.rglob("*") if path.is_dir())]
+    folders = [installed.site, *(path for path in installed.site.rglob("*") if path.is_dir() and not path.is_symlink())]
     for folder in folders:
         folder.chmod(0o555)
     yield [requires_program("setpriv"), "--bounding-set=-dac_override"] if os.geteuid() == 0 else []

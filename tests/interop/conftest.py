@@ -16,3 +16,11 @@ def services(tmp_path: Path) -> Iterator[Services]:
     started = Services(tmp_path)
     yield started
     started.end()
+
+
+@pytest.fixture(scope="module")
+def kept_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Give programs that serve for all tests of a module, and stop them after the last test."""
+    started = Services(tmp_path_factory.mktemp("services"))
+    yield started
+    started.end()

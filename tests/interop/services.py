@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 
-from tests.processes import Process, program
+from tests.processes import Process, ends, program
 
 __all__ = ["Services"]
 
@@ -14,11 +14,21 @@ WITH_STDERR = ("sh", "-c", 'exec "$0" "$@" 2>&1')
 
 
 class Services:
-    """Starts programs that listen at a socket in a folder, or at a free port, and stops them after a test."""
+    """Starts programs that listen at a socket in a folder, or at a free port, and stops them when no test needs them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._processes: list[Process] = []
+        self._apps: list[Process] = []
+
+    def app(self, twistd: list[str], name: str, framing: str) -> str:
+        """Serve the app of this name, and return the path of its socket."""
+        path = str(self.folder / "app")
+        options = ("--app", name, "--framing", framing, "--listen", f"unix:{path}")
+        self._processes.append(Process([*twistd, "-n", "tcpapp", *options], self.folder))
+        self._apps.append(self._processes[-1])
+        self._apps[-1].line("listening on")
+        return path
 
     def memcached(self) -> str:
         """Start memcached, and return the path of its socket."""
@@ -41,9 +51,13 @@ class Services:
         return port
 
     def end(self) -> None:
-        """Stop all programs."""
-        for each in self._processes:
-            each.clean_up()
+        """Stop all programs, and check that each app ends in order."""
+        try:
+            for each in self._apps:
+                ends(each)
+        finally:
+            for each in self._processes:
+                each.clean_up()
 
     def _start(self, name: str, *options: str) -> Process:
         self._processes.append(Process([*WITH_STDERR, program(name), *options], self.folder))

@@ -29,17 +29,18 @@ SERVED = ("--app", "redis", "--framing", "resp", "--listen")
 Connect = Callable[..., redis.Redis]
 
 
-@pytest.fixture(params=["app", "program"])
-def path(request: pytest.FixtureRequest, services: Services, run: Run) -> Iterator[str]:
-    """Give the path of a socket at which the app listens, and then Redis itself."""
-    if request.param == "program":
-        yield services.redis()
-        return
-    path = str(services.folder / "app")
-    process = run(*SERVED, f"unix:{path}")
-    process.line("listening on")
-    yield path
-    ends(process)
+@pytest.fixture(scope="module", params=["app", "program"])
+def served(request: pytest.FixtureRequest, kept_services: Services, twistd: list[str]) -> str:
+    """Give the path of a socket at which the app listens, and then Redis itself. Each serves all tests."""
+    return kept_services.redis() if request.param == "program" else kept_services.app(twistd, "redis", "resp")
+
+
+@pytest.fixture
+def path(served: str) -> str:
+    """Give the path of the socket of a server without keys."""
+    with redis.Redis(unix_socket_path=served, socket_timeout=PATIENCE) as client:
+        client.flushall()
+    return served
 
 
 @pytest.fixture(params=[2, 3])
