@@ -12,11 +12,14 @@ RUNS ?= 10000
 BASE ?= HEAD
 SECONDS ?= 30
 
+# Tests start many processes. With this variable each of them would compile tcpapp anew, and so would each run.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 NEEDS := setup.cfg pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-kit test-modules test-programs test-compiled test-latest test-once test-pythons lock wheels lint docs format bench bench-compare conformance conformance-more simulate fuzz soak account clean
+.PHONY: help serve test test-kit test-modules test-programs test-compiled test-latest test-once test-pythons lock wheels lint docs format bench bench-compare conformance conformance-more simulate fuzz soak account ledger clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -30,10 +33,12 @@ serve: $(VENV)/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PO
 # of the test kit, which are the longest, and then what depends on the reactor, under asyncio's. The third has those of
 # whole programs, and then what depends on the reactor, under our own; the select reactor holds transports to their
 # contract, and so does ours. Coverage is measured where a module is tested by itself: a program that happens to come by
-# a line proves little of it, and is slower when it is measured. The documentation is followed by `make docs`.
+# a line proves little of it, and is slower when it is measured. So are random programs, and a second run of the contract.
+# The documentation is followed by `make docs`.
 KIT := tests/framing tests/testing/oracles tests/testing/test_pytest_plugin.py
 PROGRAMS := tests/faults tests/fuzz tests/conformance tests/integration tests/interop tests/simulated tests/typed \
 	tests/test_one_row.py tests/test_packaging.py tests/test_readme.py tests/test_seed.py
+COMPARED := tests/reactor/test_differential.py tests/reactor/test_programs.py
 FOLLOWED := tests/docs tests/test_documents.py
 PLAIN := $(BIN)/python -m pytest -p no:cacheprovider
 MEASURED := $(BIN)/coverage run -m pytest -p no:cacheprovider
@@ -62,8 +67,8 @@ test-kit: $(VENV)/.stamp-dev
 
 test-programs: $(VENV)/.stamp-dev
 	$(PLAIN) $(PROGRAMS) $(PYTEST_ARGS)
-	$(MEASURED) $(ON_OURS) tests/reactor tests/testing/contract $(PYTEST_ARGS)
-	$(PLAIN) $(ON_OURS) -m 'not once' tests/integration tests/transport/tls $(PYTEST_ARGS)
+	$(MEASURED) $(ON_OURS) tests/reactor $(COMPARED:%=--ignore=%) $(PYTEST_ARGS)
+	$(PLAIN) $(ON_OURS) -m 'not once' $(COMPARED) tests/testing/contract tests/integration tests/transport/tls $(PYTEST_ARGS)
 
 # The wheel is unpacked in a folder of its own, which comes before this one where modules are looked for.
 test-compiled: $(VENV)/.stamp-compiled ## compile the path of a message, and run the tests on that
@@ -134,6 +139,10 @@ soak: $(VENV)/.stamp-dev ## ten minutes of requests, faults and drains, after wh
 
 account: $(VENV)/.stamp-dev ## ten minutes of clients that come back through faults, with each message accounted for
 	$(BIN)/python -m tests.integration.accounts 600
+
+ledger: $(VENV)/.stamp-dev ## a hundred thousand requests through faults and drains, on two reactors, each accounted for
+	$(BIN)/python -m tests.integration.ledger 100000
+	$(BIN)/python -m tests.integration.ledger 100000 0 uvloop
 
 # All sets are installed into one .venv, so a package has the version in each that it has in dev's.
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 \

@@ -46,7 +46,7 @@ WITHOUT_A_REACTOR = (
     "framing",
     "proxy_protocol",
     "simulated",
-    *("testing/simulation", "testing/oracles", "testing/test_strategies"),
+    *("testing/simulation", "testing/oracles", "testing/test_strategies", "testing/contract/test_fakes"),
     *(f"testing/faultproxy/test_{name}" for name in ("connection", "kinds", "pipe", "proxy", "stages")),
 )
 """Paths of tests that do not depend on the reactor. Under a second reactor they would show nothing new."""

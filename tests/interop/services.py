@@ -14,7 +14,7 @@ WITH_STDERR = ("sh", "-c", 'exec "$0" "$@" 2>&1')
 
 
 class Services:
-    """Starts programs that listen at a socket in a folder, or at a free port, and stops them when no test needs them."""
+    """Starts programs that listen at a socket in a folder, or at a free port, and stops them at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

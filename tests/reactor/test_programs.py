@@ -59,7 +59,6 @@ def ends(process: Process) -> None:
     assert process.end()[0] in (0, -signal.SIGTERM)
 
 
-@pytest.mark.once
 def test_a_tcpapp_server_echoes(twistd_on_uvloop: Any) -> None:
     """tcpapp's echo server replies under `twistd --reactor=uvloop`, and ends with exit code 0 on SIGTERM."""
     process = twistd_on_uvloop("tcpapp", "--app", "echo", "--listen", "tcp:0:interface=127.0.0.1")
@@ -70,7 +69,6 @@ def test_a_tcpapp_server_echoes(twistd_on_uvloop: Any) -> None:
     assert process.popen.returncode == 0
 
 
-@pytest.mark.once
 def test_a_web_server_sends_a_page(twistd_on_uvloop: Any, tmp_path: Path) -> None:
     """Twisted's web server under `twistd --reactor=uvloop` sends a page of 500 KB."""
     (tmp_path / "page.txt").write_bytes(b"page\n" * 100_000)
@@ -81,7 +79,6 @@ def test_a_web_server_sends_a_page(twistd_on_uvloop: Any, tmp_path: Path) -> Non
     ends(process)
 
 
-@pytest.mark.once
 def test_an_ftp_server_sends_a_file(twistd_on_uvloop: Any, tmp_path: Path) -> None:
     """Twisted's FTP server under `twistd --reactor=uvloop` sends a file of 700 KB."""
     (tmp_path / "file").write_bytes(b"content" * 100_000)
@@ -96,7 +93,6 @@ def test_an_ftp_server_sends_a_file(twistd_on_uvloop: Any, tmp_path: Path) -> No
     ends(process)
 
 
-@pytest.mark.once
 def test_an_amp_server_answers_a_call(twistd_on_uvloop: Any, tmp_path: Path) -> None:
     """An AMP server of Twisted under `twistd --reactor=uvloop` answers a call."""
     (tmp_path / "amp.tac").write_text(AMP_SERVER)
@@ -108,7 +104,6 @@ def test_an_amp_server_answers_a_call(twistd_on_uvloop: Any, tmp_path: Path) -> 
     ends(process)
 
 
-@pytest.mark.once
 def test_a_web_server_that_twist_starts_replies(tmp_path: Path) -> None:
     """Twisted's web server replies under `twist --reactor=uvloop`."""
     code = "import sys; from twisted.application.twist._twist import Twist; Twist.main(['twist', *sys.argv[1:]])"
@@ -152,7 +147,6 @@ reactor.run()
 """
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("install", ["tcpapp.reactor", "twisted.internet.epollreactor"])
 def test_a_program_can_fork_before_it_runs_the_reactor(install: str, tmp_path: Path) -> None:
     """A program can open its ports, fork, and run the reactor in the child, as twistd does to become a daemon."""

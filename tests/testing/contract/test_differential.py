@@ -49,6 +49,7 @@ async def test_a_wire_with_tls_is_like_a_tls_connection(seed: int, global_reacto
     await compare(tls(global_reactor, contexts), Wires(tls=contexts), program(seed, half_close=False))
 
 
+@pytest.mark.once
 def test_a_fake_transport_is_like_a_wire() -> None:
     """Random programs have the same calls and bytes on a fake transport as on a wire."""
     for seed in IN_MEMORY:
@@ -94,6 +95,7 @@ FLAWS: dict[str, Callable[[Any], object]] = {
 """The flaws that are planted into a transport."""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("spoil", FLAWS.values(), ids=FLAWS)
 def test_a_flaw_is_found(spoil: Callable[[Any], object]) -> None:
     """One of the first programs finds each flaw. The error names the steps, and what each end has seen."""
