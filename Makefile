@@ -119,8 +119,9 @@ bench: $(VENV)/.stamp-bench benchmarks/loadgen benchmarks/tlsload ## measure tcp
 bench-compare: $(VENV)/.stamp-bench benchmarks/loadgen ## measure this tree beside a revision: make bench-compare BASE=HEAD~1
 	$(BIN)/python -m benchmarks.compare '$(BASE)'
 
-simulate: $(VENV)/.stamp-dev ## run a chat room over 10,000 simulated networks (half an hour): make simulate RUNS=100
+simulate: $(VENV)/.stamp-dev ## run a chat room over 10,000 simulated networks, and more services (half an hour): make simulate RUNS=100
 	$(BIN)/python -m tests.simulated.chatroom '$(RUNS)'
+	RUNS=$$(($(RUNS) / 10)) $(PLAIN) tests/simulated/test_services.py
 
 conformance: $(VENV)/.stamp-conformance ## run Twisted's own tests on the uvloop reactor, beside its epoll reactor
 	$(BIN)/python -m tests.conformance

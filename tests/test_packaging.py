@@ -152,8 +152,15 @@ def test_twistd_lists_an_installed_wheel(installed: Environment) -> None:
 
 
 def test_the_installed_command_says_what_it_takes(installed: Environment) -> None:
-    """``twistd tcpapp --help`` works with the wheel and the packages that the wheel requires."""
-    assert "--listen" in run(installed.folder / "bin" / "twistd", "tcpapp", "--help", cwd=installed.work)
+    """
+    ``twistd tcpapp --help`` works with the wheel and the packages that the wheel requires.
+
+    It prints the usage once, at the beginning, and exits with 0.
+    """
+    printed = run(installed.folder / "bin" / "twistd", "tcpapp", "--help", cwd=installed.work)
+    assert re.match(r"Usage: twistd \[options\] tcpapp \[options\]\nServes ", printed)
+    assert printed.count("Usage:") == 1
+    assert "--listen" in printed
 
 
 def test_twistd_lists_an_editable_install(environment: Environment, built: Built) -> None:

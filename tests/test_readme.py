@@ -34,12 +34,17 @@ PROGRAMS = programs_of(README)
 pytestmark = pytest.mark.once
 
 
+def write_programs(folder: Path) -> Path:
+    """Write every program of the README into a folder, and return the folder."""
+    for name, code in PROGRAMS.items():
+        (folder / name).write_text(code, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Give a folder with every program of the README in it."""
-    for name, code in PROGRAMS.items():
-        (tmp_path / name).write_text(code, encoding="utf-8")
-    return tmp_path
+    return write_programs(tmp_path)
 
 
 def run(folder: Path, *arguments: str, code: int = 0) -> str:
@@ -98,10 +103,10 @@ class Served:
         return self.process.returncode
 
 
-@pytest.fixture
-def lines(twistd: list[str], folder: Path) -> Iterator[Served]:
-    """Give the server of the README's first example, running."""
-    served = Served(twistd, folder)
+@pytest.fixture(scope="module")
+def lines(twistd: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Give the server of the README's first example, running, to all tests."""
+    served = Served(twistd, write_programs(tmp_path_factory.mktemp("served")))
     yield served
     assert served.stop() == 0
 

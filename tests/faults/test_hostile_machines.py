@@ -560,9 +560,9 @@ def test_unix_socket_that_is_handed_over_as_another(twistd: list[str], tmp_path:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("umask", [0o077, 0o007])
-def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
+def test_unix_socket_by_the_umask(run: Run, tmp_path: Path) -> None:
     """Without a mode, the umask sets the mode of a UNIX socket."""
+    umask = 0o027
     process = run("--listen", f"unix:{tmp_path}/socket", before=("-n", f"--umask={umask:o}"))
     process.line("listening on unix:")
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o666 & ~umask
@@ -571,19 +571,22 @@ def test_unix_socket_by_the_umask(umask: int, run: Run, tmp_path: Path) -> None:
     ends(process)
 
 
-@pytest.mark.parametrize("wrong", ["missing", "unreadable", "expired"])
-def test_certificate_that_cannot_be_used(wrong: str, run: Run, tmp_path: Path) -> None:
-    """A certificate is checked at the start: on an error the process exits with one line, and opens no endpoint."""
-    path = tmp_path / "cert.pem"
+def test_certificate_that_cannot_be_used(run: Run, tmp_path: Path) -> None:
+    """
+    Certificates are checked at the start: the process exits with one line for each error, and opens no endpoint.
+    """
+    missing, unreadable, expired = (tmp_path / f"{name}.pem" for name in ("missing", "unreadable", "expired"))
     yesterday = datetime.now(timezone.utc) - timedelta(days=1)
-    made = trustme.CA().issue_cert("localhost", not_after=yesterday if wrong == "expired" else None)
-    if wrong != "missing":
-        made.private_key_and_cert_chain_pem.write_to_path(str(path))
-    if wrong == "unreadable":
-        path.write_bytes(path.read_bytes().replace(b"BEGIN CERTIFICATE", b"BEGIN NOTHING"))
-    process = run("--listen", f"tls:0:interface=127.0.0.1:certificate={path}", "--listen", f"unix:{tmp_path}/socket")
-    says = {"missing": "a readable file", "unreadable": "certificate", "expired": "expired"}[wrong]
-    refuses(process, rf".*{re.escape(str(path))}.*{says}.*")
+    trustme.CA().issue_cert("localhost", not_after=yesterday).private_key_and_cert_chain_pem.write_to_path(str(expired))
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(unreadable))
+    unreadable.write_bytes(unreadable.read_bytes().replace(b"BEGIN CERTIFICATE", b"BEGIN NOTHING"))
+    listen = [f"tls:0:interface=127.0.0.1:certificate={path}" for path in (missing, unreadable, expired)]
+    process = run(*(f"--listen={each}" for each in (*listen, f"unix:{tmp_path}/socket")))
+    code, out, err = process.end()
+    assert (code, "Traceback" in out) == (1, False)
+    says = {missing: "a readable file", unreadable: "certificate", expired: "expired"}
+    lines = [rf"  --listen: .*{re.escape(str(path))}.*{text}.*\n" for path, text in says.items()]
+    assert re.fullmatch("".join(["twistd tcpapp: 3 things are wrong:\n", *lines]), err)
     assert not (tmp_path / "socket").exists()
 
 

@@ -187,9 +187,12 @@ class Launched:
         self.socket.close()
 
 
-@pytest.fixture(params=[False, True], ids=["alone", "confined"])
+IDS = ["plain-alone", "tls-alone", "tls-confined"]
+
+
+@pytest.fixture
 def launched(request: pytest.FixtureRequest, twistd: list[str], tmp_path: Path) -> Iterator[Launched]:
-    """Give `Launched` twice: as an ordinary process, and in a read-only file system without capabilities."""
+    """Give `Launched`: as an ordinary process, or, with the parameter True, read-only and without capabilities."""
     if request.param and (why := read_only()):
         pytest.skip(f"no file system can be read-only to one process here: {why}")
     made = Launched(twistd, tmp_path, request.param)
@@ -208,7 +211,9 @@ def secured(folder: Path) -> tuple[str, Callable[[socket.socket], socket.socket]
     )
 
 
-@pytest.mark.parametrize("kind", ["plain", "tls"])
+@pytest.mark.parametrize(
+    ("kind", "launched"), [("plain", False), ("tls", False), ("tls", True)], indirect=["launched"], ids=IDS
+)
 def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
     """
     The check before the start passes without the socket. The started service also serves clients that connected
@@ -247,6 +252,7 @@ def test_the_units_serve(kind: str, launched: Launched, tmp_path: Path) -> None:
     assert again.end()[0] == 0
 
 
+@pytest.mark.parametrize("launched", [False], indirect=True)
 def test_a_start_without_the_socket_fails_with_one_line(launched: Launched) -> None:
     """When no socket was handed over, the start fails with one line on stderr, and no traceback."""
     launched.configure("systemd:name=tcpapp")

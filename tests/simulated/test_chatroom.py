@@ -32,7 +32,7 @@ def test_a_message_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Room, "tell_all", tell_until_one_has_left)
     with pytest.raises(SimulationFailed) as found:
-        simulate(scenario, seeds=range(RUNS), shrinks=20, keep=2000)
+        simulate(scenario, seeds=range(RUNS), shrinks=5, keep=2000)
     assert type(found.value.error) is AssertionError
     with pytest.raises(AssertionError, match="heard"):
         replay(scenario, found.value.seed, found.value.schedule, keep=2000)

@@ -6,6 +6,7 @@ Each scenario is one run. It ends when no fault is left, everything is closed, a
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,12 @@ PATIENT = Timeouts(connect=0, request=0)
 
 
 def hold(scenario: Any, runs: int) -> None:
-    """Run the scenario with this many seeds. A run that fails or never comes to rest is reported within seconds."""
+    """
+    Run the scenario with this many seeds, or with as many as RUNS in the environment says.
+
+    A run that fails or never comes to rest is reported within seconds.
+    """
+    runs = int(os.environ.get("RUNS", runs))
     assert simulate(scenario, seeds=range(runs), keep=2000, at_most=MOST_EVENTS, shrinks=30) == runs
 
 
@@ -112,7 +118,7 @@ def test_a_drain_loses_no_request_that_was_answered_and_ends_within_its_deadline
     """
     A drain ends by its deadline. Each reply that the app gave on a drained connection reaches its client, however late.
     """
-    hold(a_drain_under_load, runs=20)
+    hold(a_drain_under_load, runs=8)
 
 
 # Deferreds ------------------------------------------------------------------------------------------------------------
@@ -182,7 +188,7 @@ async def everything_is_waited_for(sim: Simulation) -> None:
 
 def test_every_deferred_fires_once_whatever_happens() -> None:
     """Each Deferred of both sides fires exactly once, in use and at the end."""
-    hold(everything_is_waited_for, runs=15)
+    hold(everything_is_waited_for, runs=6)
 
 
 # Suspended ------------------------------------------------------------------------------------------------------------
@@ -224,7 +230,7 @@ async def a_server_that_is_suspended_now_and_then(sim: Simulation) -> None:
 
 def test_clients_of_a_suspended_service_wait_and_are_served() -> None:
     """While the server is suspended no client is accepted, and in the end every client is served."""
-    hold(a_server_that_is_suspended_now_and_then, runs=20)
+    hold(a_server_that_is_suspended_now_and_then, runs=8)
 
 
 # Stopped and started --------------------------------------------------------------------------------------------------
@@ -278,7 +284,7 @@ async def a_service_that_stops_and_starts(sim: Simulation) -> None:
 
 def test_a_service_that_stops_and_starts_serves_returning_clients() -> None:
     """A stopped service has no connection and no port. After each start, clients that reconnect are served."""
-    hold(a_service_that_stops_and_starts, runs=15)
+    hold(a_service_that_stops_and_starts, runs=6)
 
 
 async def a_service_whose_host_goes_down(sim: Simulation) -> None:
@@ -305,7 +311,7 @@ def test_a_service_whose_host_goes_down_serves_returning_clients() -> None:
     """
     A client of a crashed process learns of it, at the latest by its own timeouts, and is served by the next process.
     """
-    hold(a_service_whose_host_goes_down, runs=15)
+    hold(a_service_whose_host_goes_down, runs=6)
 
 
 # Limits ---------------------------------------------------------------------------------------------------------------
@@ -352,7 +358,7 @@ def test_clients_over_the_limit_are_refused_and_counted() -> None:
     There are never more connections than the limit. Each accepted client is served; each other one is closed and
     counted.
     """
-    hold(many_clients, runs=20)
+    hold(many_clients, runs=8)
 
 
 # Replies -------------------------------------------------------------------------------------------------------------
@@ -406,11 +412,11 @@ def test_each_request_is_given_its_own_reply_in_whatever_order_they_come() -> No
     """
     With a `key`, each request gets its own reply in any order. The late reply to a cancelled request goes to none.
     """
-    hold(partial(replies_are_matched, key=lambda message: message.split()[0], app=answer_in_any_order), runs=10)
+    hold(partial(replies_are_matched, key=lambda message: message.split()[0], app=answer_in_any_order), runs=5)
 
 
 def test_each_request_is_given_its_own_reply_in_order() -> None:
     """
     Without a `key`, each request gets its own reply. The late reply to one that was given up does not go to the next.
     """
-    hold(partial(replies_are_matched, key=None, app=answer_in_order), runs=10)
+    hold(partial(replies_are_matched, key=None, app=answer_in_order), runs=5)
