@@ -6,13 +6,15 @@ that has fired.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.handlers import Reply, deferred_of, without_codec
+from tcpapp.connection.coroutines import begun
+from tcpapp.connection.handlers import AWAITABLE, Reply, deferred_of, is_stream, value_of, without_codec
 from tcpapp.connection.inbox import MESSAGE_COST
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_ANSWERED, APP_WAITS, Settler
@@ -46,6 +48,18 @@ class Answers(Replies):
     def continue_handling(self) -> int:
         """Hand on the messages that wait. The subclass says how."""
         raise NotImplementedError
+
+    def _result_of(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+        """
+        Run a `coroutine` of the app up to its first wait.
+
+        Returns its reply if it is there, encoded as the reply of a function is; otherwise a Deferred.
+        """
+        reply = begun(coroutine, AWAITABLE)
+        codec = self._codec
+        if codec is None or reply is None or isinstance(reply, Deferred) or is_stream(reply):
+            return reply
+        return codec.encode(value_of(reply))
 
     def _settle(self, reply: Any, messages: list[Any], replied: Callable[[Any], None] | None = None) -> int:
         """

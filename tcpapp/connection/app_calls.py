@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
+from types import CoroutineType
 from typing import Any
 
 from twisted.python.failure import Failure
 from typing_extensions import override
 
 from tcpapp.codecs import Codec
+from tcpapp.connection.coroutines import begun
 from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.matching import Matching
@@ -153,6 +155,8 @@ class AppCalls(Matching):
         data = b""
         try:
             reply = self._received(message, self._connection)
+            if type(reply) is CoroutineType:
+                reply = self._result_of(reply)
             if type(reply) is bytes:
                 data = self.framing.frame(reply)
             elif reply is not None:
@@ -193,6 +197,11 @@ class AppCalls(Matching):
                     messages = messages[:place]
                     break
         replies = self._received_all(values, self._connection)
+        if type(replies) is CoroutineType:
+            replies = begun(replies, AWAITABLE)
+            if replies is None or isinstance(replies, list):
+                self._encode(replies, self._replies)
+                return
         if isinstance(replies, AWAITABLE) or is_stream(replies):
             self._settle(replies, messages, self._all_replied)
         else:
@@ -209,6 +218,8 @@ class AppCalls(Matching):
         try:
             for message in source:
                 reply = received(message, connection)
+                if type(reply) is CoroutineType:
+                    reply = self._result_of(reply)
                 if type(reply) is bytes:
                     replies.append(reply)
                     unframed += len(reply)

@@ -12,6 +12,7 @@ messages after it are not. Messages after it that the app has already are cancel
 from __future__ import annotations
 
 from collections import OrderedDict
+from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -124,9 +125,13 @@ class ConcurrentDispatcher(Dispatcher):
         """Call the app with a message, or a batch. A reply that is there at once waits in its slot for earlier ones."""
         had = bool(self._replies)
         reply = self._app(message, connection)
+        if type(reply) is CoroutineType:
+            reply = self._result_of(reply) if self._received_all is None else deferred_of(reply)
         if self._replies and not had:  # replies to earlier messages, which came during the call
             self.flush()
-        if reply is None or not self._slots or not self._in_order or isinstance(reply, AWAITABLE) or is_stream(reply):
+        if reply is None or not self._slots or not self._in_order:
+            return reply
+        if type(reply) is not bytes and (isinstance(reply, AWAITABLE) or is_stream(reply)):
             return reply
         replies = [without_codec(reply)] if self._received_all is None else replies_of(reply)
         self._wait_for_earlier(self._new_slot(), replies)
