@@ -18,6 +18,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol, _AggregateSmallWrites
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -27,7 +28,7 @@ __all__ = ["QuickTLS", "quicken"]
 _lib: Any = getattr(SSL, "_lib", None)
 _ffi: Any = getattr(SSL, "_ffi", None)
 
-NEEDED = ("BIO_get_mem_data", "BIO_read", "BIO_write", "ERR_clear_error", "SSL_pending", "SSL_read", "SSL_write")
+NEEDED = ("BIO_get_mem_data", "BIO_read", "BIO_write", "ERR_clear_error", "SSL_read", "SSL_write")
 
 IS_THERE = _ffi is not None and all(hasattr(_lib, name) for name in NEEDED)
 """Whether pyOpenSSL's binding has the needed functions."""
@@ -35,8 +36,20 @@ IS_THERE = _ffi is not None and all(hasattr(_lib, name) for name in NEEDED)
 ROOM = 1 << 17
 """The most bytes that are read from OpenSSL at once: eight records of TLS, as Twisted's ``SEND_LIMIT``."""
 
+Ends = tuple[Any, Any, Any]
+"""What OpenSSL has of a connection: its ``SSL``, the BIO of received bytes, and the BIO of bytes to send."""
+
 _room: Any = _ffi.new("char[]", ROOM) if IS_THERE else None
+_content: Any = _ffi.buffer(_room) if IS_THERE else None
 _where: Any = _ffi.new("char **") if IS_THERE else None
+# A lookup in the binding takes as long as some of the calls, so each function is looked up once.
+_calls: list[Any] = [getattr(_lib, name, None) for name in NEEDED]
+_mem_data, _bio_read, _bio_write, _clear_errors, _ssl_read, _ssl_write = _calls
+
+
+def ends_of(connection: Any) -> Ends:
+    """Return the ends of pyOpenSSL's connection. Each lookup in it is slow, because its class has ``__getattr__``."""
+    return connection._ssl, connection._into_ssl, connection._from_ssl
 
 
 def quicken(protocol: Any) -> None:
@@ -67,47 +80,70 @@ class QuickTLS(TLSMemoryBIOProtocol):
     """The TLS of one connection: it replaces Twisted's class, or is mixed into a class with ``may_be_quick``."""
 
     _tlsConnection: Any  # noqa: N815 - Twisted's name
+    _appSendBuffer: list[bytes]  # noqa: N815 - as above
     transport: Any
+    _ends: Ends | None = None
+    """The ends of the OpenSSL connection after the handshake, while no write is held back."""
 
     @override
     def dataReceived(self, data: bytes) -> None:
         """Decrypt received bytes, and pass them on. The transport calls it."""
-        if self._handshakeDone and not self._appSendBuffer:
-            _lib.BIO_write(self._tlsConnection._into_ssl, data, len(data))
+        ends = self._ends
+        if ends is not None:
+            _bio_write(ends[1], data, len(data))
             self._flushReceiveBIO()
-        else:
-            super().dataReceived(data)
+            return
+        super().dataReceived(data)
+        if self._handshakeDone and not self._appSendBuffer and self._tlsConnection is not None:
+            self._ends = ends_of(self._tlsConnection)
+
+    @override
+    def _bufferedWrite(self, octets: bytes) -> None:
+        self._ends = None
+        super()._bufferedWrite(octets)
 
     @override
     def _flushReceiveBIO(self) -> None:
+        self._pass_on(self._ends or ends_of(self._tlsConnection))
+        self._flushSendBIO()
+
+    def _pass_on(self, ends: Ends) -> None:
         """Pass on all bytes that can be decrypted, in chunks of at most the buffer's size."""
+        ssl, source, _ = ends
         while not self._lostTLSConnection:
-            filled, why = self._decrypt()
+            _clear_errors()
+            filled = _ssl_read(ssl, _room, ROOM)
+            why = None
+            if filled <= 0 or (filled < ROOM and _mem_data(source, _where)):
+                filled, why = self._decrypt(ends, filled)
             if filled and not self._aborted:
-                self.wrappedProtocol.dataReceived(_ffi.buffer(_room, filled)[:])
+                self.wrappedProtocol.dataReceived(_content[:filled])
             if why is not None and not self._lostTLSConnection:
                 self._end(why)
             if filled < ROOM:
                 break
-        self._flushSendBIO()
 
-    def _decrypt(self) -> tuple[int, Error | None]:
-        """Decrypt into the buffer. Returns the number of bytes, and the error if no more bytes will come."""
-        connection = self._tlsConnection
-        ssl, source, filled = connection._ssl, connection._into_ssl, 0
-        _lib.ERR_clear_error()
-        while filled < ROOM:
-            size = _lib.SSL_read(ssl, _room + filled, ROOM - filled)
+    def _decrypt(self, ends: Ends, size: int) -> tuple[int, Error | None]:
+        """
+        Fill the rest of the buffer, after OpenSSL has returned `size`.
+
+        Returns the number of bytes in the buffer, and the error if no more bytes will come.
+        """
+        ssl, source, _ = ends
+        filled = 0
+        while True:
             if size <= 0:
                 try:
-                    connection._raise_ssl_error(ssl, size)
+                    self._tlsConnection._raise_ssl_error(ssl, size)
                 except WantReadError:
                     break
                 except Error as why:
                     return filled, why
             filled += size
-            if not _lib.SSL_pending(ssl) and not _lib.BIO_get_mem_data(source, _where):
+            # As long as there is room, SSL_read returns all bytes of a record: OpenSSL holds none of them back.
+            if filled == ROOM or not _mem_data(source, _where):
                 break
+            size = _ssl_read(ssl, _room + filled, ROOM - filled)
         return filled, None
 
     def _end(self, why: Error) -> None:
@@ -122,28 +158,42 @@ class QuickTLS(TLSMemoryBIOProtocol):
     @override
     def _flushSendBIO(self) -> None:
         """Give all encrypted bytes of OpenSSL to the transport."""
-        out = self._tlsConnection._from_ssl
+        out = (self._ends or ends_of(self._tlsConnection))[2]
         size = ROOM
         while size == ROOM:
-            size = _lib.BIO_read(out, _room, ROOM)
+            size = _bio_read(out, _room, ROOM)
             if size > 0:
-                self.transport.write(_ffi.buffer(_room, size)[:])
+                self.transport.write(_content[:size])
 
     @override
     def _write(self, data: bytes) -> None:
         """Encrypt `data`, and give it to the transport."""
-        sent = 0
-        if self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection and type(data) is bytes:
-            ssl, start, size = self._tlsConnection._ssl, _ffi.from_buffer(data), len(data)
-            _lib.ERR_clear_error()
-            while sent < size:  # one record at a time, as pyOpenSSL's contexts do
-                more = _lib.SSL_write(ssl, start + sent, min(size - sent, ROOM))
-                if more <= 0:
-                    break
-                sent += more
+        ends, size, sent = self._ends, len(data), 0
+        if ends is not None and type(data) is bytes and not self._lostTLSConnection:
+            sent = _ssl_write(ends[0], data, min(size, ROOM)) if size else 0
+            if sent < size:  # it takes one record at a time, as pyOpenSSL's contexts ask for
+                sent = self._encrypt(ends[0], data, max(sent, 0))
             self._flushSendBIO()
-        if sent < len(data):
+        if sent < size:
             super()._write(data[sent:])
+
+    @staticmethod
+    def _encrypt(ssl: Any, data: bytes, sent: int) -> int:
+        """Encrypt `data` from the byte `sent` on. Returns the number of bytes that OpenSSL has taken."""
+        start, size = _ffi.from_buffer(data), len(data)
+        while sent < size:
+            more = _ssl_write(ssl, start + sent, min(size - sent, ROOM))
+            if more <= 0:
+                _clear_errors()  # Twisted's code finds them again
+                break
+            sent += more
+        return sent
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Report the end of the transport, and release OpenSSL's memory."""
+        super().connectionLost(reason)
+        self._ends = None
 
 
 class Gathering(_AggregateSmallWrites):
@@ -181,7 +231,10 @@ class QuickBufferingTLS(QuickTLS, BufferingTLSTransport):
         aggregator = self._aggregator
         aggregator.receiving = True
         try:
-            super()._flushReceiveBIO()
+            self._pass_on(self._ends or ends_of(self._tlsConnection))
         finally:
             aggregator.receiving = False
-        aggregator.flush()
+        if getattr(aggregator, "_buffer", None):  # Twisted replaces the aggregator at the end of the connection
+            aggregator.flush()
+        else:
+            self._flushSendBIO()

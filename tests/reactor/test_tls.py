@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from OpenSSL.SSL import Error
+from OpenSSL.SSL import Error, WantReadError
 from twisted.internet.endpoints import (
     SSL4ServerEndpoint,
     TCP4ClientEndpoint,
@@ -180,6 +180,31 @@ async def test_a_write_that_openssl_refuses_ends_the_connection(bench: Bench, co
     server.transport.write(b"x")
     await bench.until(lambda: server.reason and client.reason)
     assert server.reason.check(Error)
+
+
+@test
+async def test_a_write_that_openssl_cannot_take_yet_is_sent_later(
+    bench: Bench, contexts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that OpenSSL takes only after it has read is sent, before later writes, when bytes have come."""
+    server, client = Noting(), Noting()
+    await met(bench, contexts, server, client, TLSMemoryBIOProtocol)
+    with monkeypatch.context() as patched:
+        patched.setattr(tls, "_ssl_write", lambda *_: -1)
+        patched.setattr(type(server.transport._tlsConnection), "send", raises_want_read)
+        server.transport.write(b"first")
+        server.transport.write(b", second")
+    client.transport.write(b"?")
+    await bench.until(lambda: client.data == b"first, second")
+    server.transport.write(b"!")
+    await bench.until(lambda: client.data == b"first, second!")
+    client.transport.abortConnection()
+    await bench.until(lambda: server.reason)
+
+
+def raises_want_read(*_: object) -> int:
+    """Raise pyOpenSSL's error for a write that must wait until more has been read."""
+    raise WantReadError
 
 
 def test_bytes_written_before_quick_tls_are_kept() -> None:
