@@ -20,6 +20,8 @@ COMPILED = [
     "tcpapp/connection/deadlines.py",
     "tcpapp/connection/inbox.py",
     "tcpapp/connection/waiting_bytes.py",
+    "tcpapp/connection/shared_message.py",
+    "tcpapp/connection/unsent_queue.py",
     "tcpapp/connection/outbox.py",
     "tcpapp/connection/replies.py",
     "tcpapp/connection/answers.py",

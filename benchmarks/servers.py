@@ -83,7 +83,7 @@ def tcpapp_waiting(replies: str = "in-order") -> IProtocolFactory:
 
 def tcpapp_room() -> IProtocolFactory:
     """Return a factory that sends each message of a member to all members."""
-    from tcpapp import MessageServerFactory
+    from tcpapp import MessageServerFactory, send_to_all
     from tcpapp.limits import Limits
 
     class Room:
@@ -94,8 +94,7 @@ def tcpapp_room() -> IProtocolFactory:
             self.members.add(connection)
 
         def received(self, message, connection):
-            for each in self.members:
-                each.send(message)
+            send_to_all(self.members, message)
 
         def closed(self, connection, reason):
             self.members.discard(connection)

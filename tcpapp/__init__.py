@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tcpapp.close_reason import CloseReason, EndedBy
     from tcpapp.connection.app import batch, conversation
     from tcpapp.connection.connection import Connection, State
+    from tcpapp.connection.fan_out import send_to_all
     from tcpapp.connection.handlers import Reply
     from tcpapp.connection.protocol import MessageProtocol, protocol_of
     from tcpapp.limits import Limits, Policies, Recovery, Timeouts
@@ -80,6 +81,7 @@ __all__ = [
     "framing",
     "listen",
     "protocol_of",
+    "send_to_all",
 ]
 
 _HOMES = {
@@ -110,6 +112,7 @@ _HOMES = {
     "framing": "framing",
     "listen": "server.listener",
     "protocol_of": "connection.protocol",
+    "send_to_all": "connection.fan_out",
 }
 """The module of each public name. For a name that is a module itself: that module."""
 

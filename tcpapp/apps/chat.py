@@ -8,10 +8,12 @@ all members share the `Room`. Serve it with ``--framing line`` and join with ``t
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from tcpapp.close_reason import CloseReason
 from tcpapp.connection.connection import Connection
-from tcpapp.errors import NotConnected
+from tcpapp.connection.fan_out import send_to_all
+from tcpapp.errors import NotConnected, UnsendableMessage
 
 __all__ = ["Chat", "Room", "chat"]
 
@@ -31,10 +33,10 @@ class Room:
         self.members: dict[str, Chat] = {}
 
     def tell_all(self, text: str, *, but: Chat | None = None) -> None:
-        """Send `text` to every member except `but`."""
-        for member in list(self.members.values()):
-            if member is not but:
-                member.tell(text)
+        """Send `text` to every member except `but`. A text that is too long for the framing is not sent."""
+        connections = [member.connection for member in self.members.values() if member is not but]
+        with suppress(UnsendableMessage):
+            send_to_all(connections, text.encode())
 
 
 class Chat:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from tcpapp.connection.connection import Connection
+from tcpapp.connection.fan_out import send_to_all
 from tcpapp.errors import NotConnected, UnsendableMessage
 from tcpapp.framing.resp import Push
 
@@ -76,16 +78,11 @@ class Channels:
 
     def publish(self, channel: bytes, message: bytes) -> int:
         """Send `message` to all that subscribed to `channel`, and return how often it was sent."""
-        told = 0
-        for subscriber in [*self.channels.get(channel, ())]:
-            subscriber.tell(b"message", channel, message)
-            told += 1
+        told = _tell_all(self.channels.get(channel, ()), b"message", channel, message)
         text = channel.decode("latin-1")
         for pattern, compiled in [*self._compiled.items()]:
             if compiled.match(text):
-                for subscriber in [*self.patterns[pattern]]:
-                    subscriber.tell(b"pmessage", pattern, channel, message)
-                    told += 1
+                told += _tell_all(self.patterns[pattern], b"pmessage", pattern, channel, message)
         return told
 
     def _tables(
@@ -94,3 +91,11 @@ class Channels:
         if pattern:
             return subscriber.patterns, self.patterns, MOST_PATTERNS
         return subscriber.channels, self.channels, MOST_CHANNELS
+
+
+def _tell_all(subscribers: Iterable[Subscriber], *parts: Any) -> int:
+    """Send a message to `subscribers`. Returns how many get it: none, if it is longer than the ``max`` of a framing."""
+    try:
+        return send_to_all([each.connection for each in subscribers], Push(parts))
+    except UnsendableMessage:
+        return 0

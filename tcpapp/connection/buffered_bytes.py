@@ -100,6 +100,11 @@ class BufferedBytes:
 
     # What the memory budget calls.
 
+    @property
+    def connections(self) -> int:
+        """The connection itself."""
+        return 1
+
     def pause_reading(self) -> None:
         """There is little memory left, and this connection holds much of it."""
         self._read_control.pause(MEMORY_PRESSURE)

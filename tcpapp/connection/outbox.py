@@ -9,7 +9,6 @@ the connection closes, unsent bytes are fed and counted in the same way, until t
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import Any, Final
 
@@ -28,14 +27,13 @@ from tcpapp.connection.outcomes import (
     WRITE_RESUMED,
     Settler,
 )
-from tcpapp.connection.waiting_bytes import WaitingBytes
+from tcpapp.connection.shared_message import SharedMessage
+from tcpapp.connection.unsent_queue import SEND_COST, UnsentQueue
 from tcpapp.limits import Limits
-from tcpapp.telemetry.counters import MessageCounter, Throughput
+from tcpapp.telemetry.counters import Throughput
+from tcpapp.transport.direct import has_socket, send_now
 
 __all__ = ["SEND_COST", "Outbox"]
-
-SEND_COST: Final = 512
-"""Bytes that count for a waiting ``send`` besides its message: Deferred and place take 310 bytes on CPython 3.11."""
 
 
 class _NoTransport:
@@ -53,7 +51,7 @@ class _NoTransport:
 _NO_TRANSPORT: Final = _NoTransport()
 
 
-class Outbox(MessageCounter):
+class Outbox(UnsentQueue):
     """
     Writes to a transport. It is the transport's producer, so the transport tells it when to stop and when to go on.
 
@@ -70,18 +68,11 @@ class Outbox(MessageCounter):
         "_corked_messages",
         "_corked_size",
         "_deadlines",
-        "_handed",
+        "_has_socket",
         "_is_corked",
-        "_lifecycle",
-        "_limits",
         "_progress",
-        "_queue",
-        "_sends",
-        "_settler",
-        "blocked",
         "stays_corked",
         "transport",
-        "unsent",
     )
 
     def __init__(
@@ -94,23 +85,16 @@ class Outbox(MessageCounter):
         deadlines: Deadlines,
         throughput: Throughput,
     ) -> None:
-        super().__init__(throughput)
+        super().__init__(settler, lifecycle, limits, throughput)
         self.transport = transport
-        self._settler = settler
-        self._lifecycle = lifecycle
-        self._limits = limits
         self._progress = progress
         self._deadlines = deadlines
         self._corked: list[bytes] | None = None
         self._corked_size = 0
         self._corked_messages = 0
         self._is_corked = False
-        self._queue: deque[WaitingBytes] | None = None
-        self._sends = 0
-        self._handed: list[Deferred[None]] | None = None
-        self.blocked = False
+        self._has_socket = has_socket(transport)
         self.stays_corked = False
-        self.unsent = 0
         transport.registerProducer(self, True)
 
     def cork(self) -> None:
@@ -136,6 +120,8 @@ class Outbox(MessageCounter):
         """Write the gathered bytes now, and end `stays_corked`."""
         self.stays_corked = False
         self.uncork()
+        if self._queue:  # a long message waits for its turn
+            self.feed()
 
     def write(self, data: bytes, messages: int = 1) -> None:
         """Send `data`, which carries this many `messages`, after all earlier bytes."""
@@ -149,6 +135,34 @@ class Outbox(MessageCounter):
         self._corked_messages += messages
         if self._corked_size > self._limits.write_high:
             self._flush()
+
+    def write_shared(self, shared: SharedMessage) -> bool:
+        """
+        Send a message that other connections send, too, after all earlier bytes. Returns whether `take_turn` has to be
+        called in a later turn: on a socket, the message is written then, or by the next write before that.
+        """
+        data = shared.data
+        if self._is_corked:
+            self.write(data)
+            return False
+        if self.blocked or self._queue or not self._has_socket:
+            self._put(data, 1, shared)
+            return False
+        if len(data) > self._limits.write_high:
+            self._append(data, 1, None, shared)
+        else:  # `shared` counts these bytes, until they are written
+            self._is_corked = True
+            self._corked = [data]
+            self._corked_messages = 1
+        return True
+
+    def take_turn(self) -> None:
+        """The turn of `write_shared` has come: write its message, straight to the socket if that takes it."""
+        self._is_corked = False
+        if self._corked is not None:
+            self._flush(at_once=True)
+        elif self._queue:
+            self.feed()
 
     def send(self, data: bytes) -> Deferred[None]:
         """
@@ -193,6 +207,7 @@ class Outbox(MessageCounter):
             waiting.data = b""
             waiting.given = 0
         self.unsent = 0
+        self._leave_shared()
         self._take_no_more()
 
     def end(self, flushed: bool) -> tuple[list[Deferred[None]], list[Deferred[None]]]:
@@ -204,6 +219,7 @@ class Outbox(MessageCounter):
         self._deadlines.stop("send_progress")
         self._corked, self._corked_size = None, 0
         handed, self._handed = self._handed or (), None
+        self._leave_shared()
         waiting, self._queue = self._queue or (), None
         self.unsent = self._sends = 0
         self._take_no_more()
@@ -249,34 +265,41 @@ class Outbox(MessageCounter):
         if self.blocked:
             held += 2 * self._limits.write_high
         if self._queue:
-            held += self._queued + self._queue[0].given  # a message is held whole until its last byte has gone
+            held += self._queued - self._shared
+            if self._queue[0].shared is None:
+                held += self._queue[0].given  # a message is held whole until its last byte has gone
         if self._handed:
             held += SEND_COST * len(self._handed)
         return held
-
-    @property
-    def _queued(self) -> int:
-        """The bytes of memory that wait for the transport."""
-        return self.unsent + SEND_COST * self._sends
 
     @property
     def behind(self) -> bool:
         """Whether bytes wait because the peer has not taken earlier ones."""
         return self.blocked or bool(self._queue)
 
-    def _flush(self) -> None:
+    def _flush(self, at_once: bool = False) -> None:
         if self._corked is not None:
             corked, self._corked, self._corked_size = self._corked, None, 0
             messages, self._corked_messages = self._corked_messages, 0
-            self._put(corked[0] if len(corked) == 1 else b"".join(corked), messages)
+            self._put(corked[0] if len(corked) == 1 else b"".join(corked), messages, at_once=at_once)
 
-    def _put(self, data: bytes, messages: int, waited: bool = False) -> None:
+    def _put(
+        self,
+        data: bytes,
+        messages: int,
+        shared: SharedMessage | None = None,
+        *,
+        waited: bool = False,
+        at_once: bool = False,
+    ) -> None:
         """
         The one place where bytes leave the connection. Bytes that have not `waited` wait behind others, or in pieces.
+
+        `shared`: other connections send these bytes, too. `at_once`: they can go straight to the socket.
         """
         size = len(data)
         if not waited and (self.blocked or self._queue or size > self._limits.write_high):
-            self._wait(data, messages, None)
+            self._wait(data, messages, None, shared)
             return
         deadlines = self._deadlines
         deadlines.last_sent = now = deadlines.seconds()
@@ -284,6 +307,10 @@ class Outbox(MessageCounter):
             self.begin_second(now)
         self.messages += messages
         self.bytes += size
+        if at_once and (sent := send_now(self.transport, data)):
+            if sent == size:
+                return
+            data = data[sent:]
         self.transport.write(data)
 
     def _wait_with(self, data: bytes, messages: int) -> Deferred[None]:
@@ -291,19 +318,12 @@ class Outbox(MessageCounter):
         self._wait(data, messages, waiter)
         return waiter
 
-    def _wait(self, data: bytes, messages: int, waiter: Deferred[None] | None) -> None:
-        if self._lifecycle.stage.drops:
-            data = b""
-        if self._queue is None:
-            self._queue = deque()
+    def _wait(
+        self, data: bytes, messages: int, waiter: Deferred[None] | None, shared: SharedMessage | None = None
+    ) -> None:
         before = self._queued
-        if waiter is None and self._queue and self._queue[-1].takes(data, self._limits.write_high):
-            self._queue[-1].join(data, messages)
-        else:
-            self._queue.append(WaitingBytes(data, messages, waiter))
-            if waiter is not None:
-                self._sends += 1
-        self.unsent += len(data)
+        self._append(data, messages, waiter, shared)
+        assert self._queue is not None
         if not self.blocked and self._queue[0].stream is None:
             self._feed()
         elif before > self._limits.max_unsent and data:
@@ -311,78 +331,27 @@ class Outbox(MessageCounter):
         if self._queue:
             self._settler.settle(BUFFERED_CHANGED)
 
-    def _withdraw(self, waiter: Deferred[None]) -> None:
-        """A ``send`` was cancelled: remove its bytes, if the transport has none of them."""
-        for waiting in self._queue or ():
-            if waiting.waiter is waiter and not waiting.given:
-                assert self._queue is not None
-                self._queue.remove(waiting)
-                self.unsent -= len(waiting.data)
-                self._sends -= 1
-                break
-
     def _feed(self) -> None:
         """Give the transport pieces up to the write mark until it has enough, and fire each ``send`` that is done."""
         self._fire_handed()
         while self._queue and not self.blocked and not self._lifecycle.stage.drops:
             stream = self._queue[0].stream
             if stream is None:
-                piece, messages = self._next_piece()
+                piece, messages, taken = self._next_piece()
                 self._put(piece, messages, waited=True)
+                for shared in taken:  # last: the memory that this frees can be of use to any connection, at once
+                    shared.leave(self._settler)
             else:
                 stream.run()
                 if self.sends(stream):  # it waits for its source, or for its turn
                     break
             self._fire_handed()
 
-    def _next_piece(self) -> tuple[bytes, int]:
-        """Take the bytes of one write, up to the write mark, and the number of messages that end in them."""
-        assert self._queue
-        messages = 0
-        pieces: list[bytes | bytearray] = []
-        room = self._limits.write_high
-        while self._queue and (room or not self._queue[0].data):
-            waiting = self._queue[0]
-            if waiting.stream is not None:
-                break
-            piece = waiting.data
-            if waiting.given or len(piece) > room:
-                piece = piece[waiting.given : waiting.given + room]
-            waiting.given += len(piece)
-            room -= len(piece)
-            pieces.append(piece)
-            if waiting.given == len(waiting.data):
-                self._queue.popleft()
-                messages += waiting.messages
-                self._note_handed(waiting)
-        self.unsent -= self._limits.write_high - room
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces), messages
-
-    def _take_no_more(self) -> None:
-        """Bytes that are written from now on wait behind a piece that is never fed, and are dropped there."""
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append(WaitingBytes(b"", 0, None))
-
     def _end_if_all_handed_over(self) -> int:
         if self._queue:
             return NOTHING
         self.transport.unregisterProducer()
         return HANDED_OVER
-
-    def _fire_handed(self) -> None:
-        if not self.blocked and not self._lifecycle.stage.drops:
-            handed, self._handed = self._handed or (), None
-            for waiter in handed:
-                if not waiter.called:  # it may have been cancelled
-                    waiter.callback(None)
-
-    def _note_handed(self, waiting: WaitingBytes) -> None:
-        if waiting.waiter is not None:
-            self._sends -= 1
-            if self._handed is None:
-                self._handed = []
-            self._handed.append(waiting.waiter)
 
 
 classImplements(Outbox, IPushProducer)  # with a decorator it would not be compiled as a native class

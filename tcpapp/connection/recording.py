@@ -123,6 +123,10 @@ class _RecordedOutbox(_StandIn):
         self.recording.tell_framed(data)
         self.part.write(data, messages)
 
+    def write_shared(self, shared: Any) -> Any:
+        self.recording.tell("sending", [shared.message])
+        return self.part.write_shared(shared)
+
     def send(self, data: bytes) -> Any:
         self.recording.tell_framed(data)
         return self.part.send(data)

@@ -18,6 +18,7 @@ from tcpapp.connection.deadlines import Deadlines, waits_of
 from tcpapp.connection.handlers import handlers_of, value_of
 from tcpapp.connection.parsing import parts_of, users_codec
 from tcpapp.connection.pending_requests import Key, check_key
+from tcpapp.connection.spread_writes import SpreadWrites
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
 from tcpapp.limits import Limits, Policies, Timeouts
@@ -99,6 +100,7 @@ class Settings:
         self.timeouts: Timeouts = _instance("timeouts", options.get("timeouts"), Timeouts)
         self.policies: Policies = _instance("policies", options.get("policies"), Policies)
         self.fair_share = FairShare()
+        self.spread_writes = SpreadWrites()
         self.step_scheduler = StepScheduler()
         self.counters = Counters()
         self.memory_budget = MemoryBudget(self.limits.max_buffered, partial(self.limit_near, "max_buffered"))

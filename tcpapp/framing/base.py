@@ -49,6 +49,8 @@ class Framing(Rereadable, ABC):
       `skipped` when its end has come, and reads on.
     - `failure`: the error this stream ended with; `None` while it can be read.
     - `skipped`: how many messages were left out since it was last set to 0 by the code that reports them.
+    - `frames_alike`: `frame` gives the same bytes on each connection, so `tcpapp.send_to_all` calls it once for all. A
+      class with a `frame` of its own says so itself.
 
     Two framings are equal if they have the same configuration, whatever each has read. The configuration must not be
     changed.
@@ -68,6 +70,7 @@ class Framing(Rereadable, ABC):
 
     __slots__ = ("_held", "failure", "max", "oversize", "skipped")
 
+    frames_alike: ClassVar[bool] = False
     _name: ClassVar[str] = ""
     _presets: ClassVar[dict[str, tuple[Any, ...]]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
@@ -81,6 +84,7 @@ class Framing(Rereadable, ABC):
     @override
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls.frames_alike = vars(cls).get("frames_alike", "frame" not in vars(cls) and cls.frames_alike)
         cls._defaults = {name: option.default for name, option in inspect.signature(cls).parameters.items()}
         cls._note_state()
 

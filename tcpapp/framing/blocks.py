@@ -33,6 +33,7 @@ class Blocks(Terminated):
     """
 
     __slots__ = ("_inside", "end", "start")
+    frames_alike = True
     _name = "blocks"
     _presets: ClassVar[dict[str, tuple[Any, ...]]] = {"mllp": MLLP}
 

@@ -30,6 +30,7 @@ class Cobs(Stuffed):
     """
 
     __slots__ = ("_code", "_left")
+    frames_alike = True
     _name = "cobs"
     _end = b"\0"
 

@@ -22,6 +22,7 @@ class Fixed(Sized):
     """
 
     __slots__ = ("size",)
+    frames_alike = True
     _name = "fixed"
 
     size: int

@@ -85,6 +85,7 @@ class LengthPrefixed(Sized):
     """
 
     __slots__ = ("_pack", "_run_length", "_unpack", "adjust", "offset", "order", "strip", "width")
+    frames_alike = True
     _name = "length"
     _presets: ClassVar[dict[str, tuple[Any, ...]]] = {f"int{8 * width}": (width,) for width in PRESET_WIDTHS}
 

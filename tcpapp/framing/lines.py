@@ -25,6 +25,7 @@ class Delimited(Terminated):
     """
 
     __slots__ = ("by",)
+    frames_alike = True
     _name = "delimited"
 
     by: bytes
@@ -101,6 +102,7 @@ class Lines(Delimited):
     """
 
     __slots__ = ("delimiter",)
+    frames_alike = True
     _name = "line"
 
     delimiter: bytes | None

@@ -33,6 +33,7 @@ class Netstrings(Sized):
     """
 
     __slots__ = ()
+    frames_alike = True
     _name = "netstring"
 
     @override

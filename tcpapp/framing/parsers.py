@@ -46,6 +46,7 @@ class Parser(ReadFromHeld, Framing):
     """
 
     __slots__ = ("_encode", "_form", "_mark", "_parse", "_reader", "_room")
+    frames_alike = True
 
     _function: ClassVar[Callable[..., Parse]]
     _frame: ClassVar[Callable[..., bytes] | None]

@@ -22,6 +22,7 @@ class Raw(Framing):
     """
 
     __slots__ = ()
+    frames_alike = True
     _name = "raw"
     _gapless = _by_chunk = True
 

@@ -33,6 +33,7 @@ class Slip(Stuffed):
     """
 
     __slots__ = ("_escaped",)
+    frames_alike = True
     _name = "slip"
     _end = END
 

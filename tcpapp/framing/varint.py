@@ -30,6 +30,7 @@ class Varint(Sized):
     """
 
     __slots__ = ()
+    frames_alike = True
     _name = "varint"
 
     @override

@@ -34,7 +34,12 @@ At this part all connections are read from again. Below `HIGH_MARK`, so that one
 
 
 class Holder(Protocol):
-    """A connection that holds bytes."""
+    """A connection that holds bytes, or a message that several connections send."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections end when it is shed: at least 1."""
+        ...
 
     @property
     def held_bytes(self) -> int:
@@ -49,7 +54,7 @@ class Holder(Protocol):
 
     def shed(self, held_bytes: int, limit: int) -> None:
         """
-        End the connection and give up its `held_bytes`: all connections hold more than `limit` bytes, and this one the
+        End its connections and give up its `held_bytes`: all connections hold more than `limit` bytes, and these the
         most.
         """
 
@@ -101,10 +106,13 @@ class MemoryBudget:
             self._shed()
 
     def _shed(self) -> None:
-        """Cut the largest holders. The noted amounts can be out of date, so each holder is asked first."""
+        """
+        Cut the holders with the most bytes for each of their connections. The noted amounts can be out of date, so each
+        holder is asked first.
+        """
         for each in list(self._held):
             self._set(each, each.held_bytes)
-        for each, held_bytes in sorted(self._held.items(), key=lambda item: -item[1]):
+        for each, held_bytes in sorted(self._held.items(), key=lambda item: -item[1] / item[0].connections):
             if self.total <= self.limit * SHED_MARK:
                 break
             if each not in self._held:  # a listener ended it, when it got the event of another cut

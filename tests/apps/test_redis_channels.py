@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
-
+from tcpapp import MessageServerFactory
 from tcpapp.apps.redis_channels import LONGEST_NAME, MOST_CHANNELS, MOST_PATTERNS, Channels, Subscriber
-from tcpapp.close_reason import CloseReason, EndedBy
-from tcpapp.errors import NotConnected
-from tcpapp.framing.resp import Push
+from tcpapp.framing.resp import resp
+from tests.peers import joined
+
+FACTORY = MessageServerFactory(None, resp())
 
 
 class Listener(Subscriber):
-    """A subscriber that notes what it is told."""
+    """A subscriber that notes what its client hears."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
-        super().__init__(self)  # type: ignore[arg-type]  # it stands for its connection
+        self.transport = joined(FACTORY)
+        super().__init__(self.transport.connection)
 
-    def send(self, message: Any) -> Deferred[None]:
-        assert type(message) is Push
-        self.told.append([*message])
-        return succeed(None)
-
-
-class Gone(Listener):
-    """A subscriber whose connection has just ended."""
-
-    def send(self, message: Any) -> Deferred[None]:
-        reason = CloseReason(EndedBy.PEER, "lost", "")
-        return fail(NotConnected("", reason))
+    @property
+    def told(self) -> list[Any]:
+        return [[*each] for each in resp(side="client").receive(self.transport.value())]
 
 
 def test_a_message_goes_to_the_subscribers_of_its_channel() -> None:
@@ -101,9 +92,18 @@ def test_a_pattern_of_stars_takes_no_time() -> None:
 
 
 def test_a_subscriber_that_has_left_is_passed_over() -> None:
-    """A connection that ends while it is told something does no harm to the others."""
-    channels, listener = Channels(), Listener()
-    for each in (Gone(), listener):
+    """A connection that has just ended is not counted, and does no harm to the others."""
+    channels, gone, listener = Channels(), Listener(), Listener()
+    for each in (gone, listener):
         channels.subscribe(each, b"a")
-    assert channels.publish(b"a", b"x") == 2
+    gone.connection.abort()
+    assert channels.publish(b"a", b"x") == 1
     assert listener.told == [[b"message", b"a", b"x"]]
+
+
+def test_a_message_over_the_max_of_the_framing_is_not_sent() -> None:
+    """A message that is too long with the name of its channel reaches nobody."""
+    channels, listener = Channels(), Listener()
+    channels.subscribe(listener, b"a")
+    assert channels.publish(b"a", b"x" * (1 << 20)) == 0
+    assert listener.told == []

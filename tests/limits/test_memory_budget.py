@@ -18,6 +18,7 @@ class Holder:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self.budget = budget
+        self.connections = 1
         self.held_bytes = 0
         self.told: list[Any] = []
 
