@@ -27,6 +27,7 @@ class Pieces(Descriptor):  # type: ignore[misc]  # any, to the checker
     that it is given.
     """
 
+    _tempDataLen: int  # noqa: N815 - Twisted's name
     _writing: bool
 
     @override
@@ -36,10 +37,11 @@ class Pieces(Descriptor):  # type: ignore[misc]  # any, to the checker
             FileDescriptor.write(self, data)
         elif data:
             self._tempDataBuffer.append(data)
-            self._tempDataLen += len(data)
+            unwritten: int = self._tempDataLen + len(data)
+            self._tempDataLen = unwritten
             if not self._writing:
                 self._writing = True
                 if not self._receiving:
                     self._call_writer()
-            if self._tempDataLen > self._size:
+            if unwritten > self._size:
                 self._maybePauseProducer()

@@ -165,14 +165,19 @@ class Stream(Writing):
                 self.protocol.dataReceived(data)
                 self._receiving = False
                 if self._writing:
-                    if self._is_plain:
-                        self._send()
+                    if self._is_plain:  # as in `_send`
+                        pieces = self._tempDataBuffer
+                        whole = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
+                        pieces.clear()
+                        self._tempDataLen = 0
+                        self._writing = False
+                        self._stream.write(whole)
                     else:
                         self._call_writer()
             except BaseException:  # noqa: BLE001 - whatever it is, it is an error of this connection, as in Twisted's reactors
                 self._failed()
             finally:
-                del contexts[1:]
+                contexts.pop()
         if len(data) > self._size and self._stream is not None:  # more bytes than the connection reads at once
             self._stream.set_protocol(SmallReads(self))
 
