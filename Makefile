@@ -25,7 +25,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo "  PYTHON=python3.12 (or any from 3.10 on) chooses the interpreter of .venv; another one makes .venv anew"
 
-serve: $(VENV)/.stamp-serve ## serve an app on 127.0.0.1: make serve APP=echo PORT=7008
+serve: $(VENV)/.stamp-serve $(VENV)/.stamp-core ## serve an app on 127.0.0.1: make serve APP=echo PORT=7008
 	@echo "Serving $(APP). Join with 'nc 127.0.0.1 $(PORT)' or 'telnet 127.0.0.1 $(PORT)'; Ctrl-C stops."
 	@exec $(BIN)/twistd -n --pidfile= tcpapp --app '$(APP)' --listen 'tcp:$(PORT):interface=127.0.0.1'
 
@@ -41,12 +41,13 @@ PROGRAMS := tests/faults tests/fuzz tests/conformance tests/integration tests/in
 COMPARED := tests/reactor/test_differential.py tests/reactor/test_programs.py
 FOLLOWED := tests/docs tests/test_documents.py
 PLAIN := $(BIN)/python -m pytest -p no:cacheprovider
-MEASURED := $(BIN)/coverage run -m pytest -p no:cacheprovider
+# Coverage is of the Python sources, also where they are compiled. All else runs as it is installed.
+MEASURED := TCPAPP_ACCELERATED=0 $(BIN)/coverage run -m pytest -p no:cacheprovider
 ON_OURS := -p tests.reactors --reactor=uvloop
 # The modules with tests that run on the reactor of pytest-twisted: the others would say the same again.
 WITH_A_REACTOR = $(shell grep -rlE 'global_reactor|pytest_twisted|@bounded' tests --include='test_*.py' | grep -vE '^tests/(reactor|docs)/')
 
-test: $(VENV)/.stamp-dev ## run the tests, under several reactors, and require full coverage
+test: $(VENV)/.stamp-dev $(VENV)/.stamp-core ## run the tests, under several reactors, and require full coverage
 	@rm -f .coverage .coverage.*
 	@for part in kit programs; do \
 			$(MAKE) --no-print-directory test-$$part >$(VENV)/test-$$part.log 2>&1 & others="$$others $$!"; \
@@ -64,16 +65,16 @@ test-kit: $(VENV)/.stamp-dev
 	$(MEASURED) $(KIT) $(PYTEST_ARGS)
 	$(PLAIN) --reactor=asyncio -m 'not once' $(WITH_A_REACTOR) $(PYTEST_ARGS)
 	$(PLAIN) -p tests.reactors --reactor=select tests/testing/contract $(PYTEST_ARGS)
+	$(PLAIN) tests/framing/test_loops.py tests/framing/test_loops_alike.py tests/test_compiled.py $(PYTEST_ARGS)
 
 test-programs: $(VENV)/.stamp-dev
 	$(PLAIN) $(PROGRAMS) $(PYTEST_ARGS)
 	$(MEASURED) $(ON_OURS) tests/reactor $(COMPARED:%=--ignore=%) $(PYTEST_ARGS)
 	$(PLAIN) $(ON_OURS) -m 'not once' $(COMPARED) tests/testing/contract tests/integration tests/transport/tls $(PYTEST_ARGS)
 
-# The wheel is unpacked in a folder of its own, which comes before this one where modules are looked for.
-test-compiled: $(VENV)/.stamp-compiled ## compile the path of a message, and run the tests on that
-	TCPAPP_COMPILED=1 PYTHONPATH=$(abspath $(VENV)/compiled) $(BIN)/python -m pytest -p no:cacheprovider \
-		-o pythonpath=$(VENV)/compiled -m 'not once and not source' $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS)
+test-compiled: $(VENV)/.stamp-dev $(VENV)/.stamp-core ## run the tests on the compiled path of a message
+	TCPAPP_ACCELERATED=1 $(PLAIN) -m 'not once' $(FOLLOWED:%=--ignore=%) $(PYTEST_ARGS)
+	TCPAPP_ACCELERATED=1 $(PLAIN) tests/framing $(PYTEST_ARGS)
 
 test-latest: ## run the tests with the newest releases that setup.cfg permits, instead of the locked ones
 	rm -rf .venv/latest
@@ -91,13 +92,15 @@ test-pythons: $(VENV)/.stamp-dev ## run the tests once on each other Python from
 		done; \
 		[ -z "$$failed" ] || { echo "the tests fail on$$failed" >&2; exit 1; }
 
-test-once: $(VENV)/.stamp-dev
+test-once: $(VENV)/.stamp-dev $(VENV)/.stamp-core
 	$(BIN)/python -m pytest -p no:cacheprovider -m 'not once' $(PYTEST_ARGS)
 
+# auditwheel names the Linux systems that the compiled wheel runs on, as a public index asks; it brings no library along.
 wheels: $(VENV)/.stamp-dev ## build dist/: a wheel for every Python, and a compiled one for this Python
-	rm -rf build
-	$(BIN)/python -m build --wheel --no-isolation
-	TCPAPP_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation
+	rm -rf build dist
+	TCPAPP_ACCELERATED=0 $(BIN)/python -m build --wheel --no-isolation
+	TCPAPP_ACCELERATED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheels
+	$(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
 
 lint: $(VENV)/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff check
@@ -112,8 +115,7 @@ format: $(VENV)/.stamp-dev ## lay out the code and mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.stamp-bench benchmarks/loadgen benchmarks/tlsload ## measure tcpapp beside its peers
-	@$(MAKE) --no-print-directory $(VENV)/.stamp-compiled || echo "tcpapp is not compiled here: that is not measured"
+bench: $(VENV)/.stamp-bench $(VENV)/.stamp-core benchmarks/loadgen benchmarks/tlsload ## measure tcpapp beside its peers
 	$(BIN)/python -m benchmarks
 
 bench-compare: $(VENV)/.stamp-bench benchmarks/loadgen ## measure this tree beside a revision: make bench-compare BASE=HEAD~1
@@ -156,7 +158,7 @@ lock: $(VENV)/.stamp-lock ## renew the versions and hashes of all that is instal
 		done
 
 clean: ## remove .venv and all that was built
-	rm -rf .venv build dist *.egg-info .coverage .coverage.* htmlcov benchmarks/loadgen benchmarks/tlsload benchmarks/peers/built docs/_build
+	rm -rf .venv build dist *.egg-info tcpapp/_core.* .coverage .coverage.* htmlcov benchmarks/loadgen benchmarks/tlsload benchmarks/peers/built docs/_build
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache twisted/plugins/dropin.cache
 	find tcpapp tests benchmarks docs twisted -name __pycache__ -type d -exec rm -rf {} +
 
@@ -191,10 +193,10 @@ $(VENV)/.stamp-venv:
 SETS := serve dev bench fuzz conformance lock
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 ifdef LATEST
-INSTALL = $(PIP) --editable '.[$*]'
+INSTALL = TCPAPP_ACCELERATED=0 $(PIP) --editable '.[$*]'
 else
 INSTALL = $(PIP) --require-hashes --requirement requirements/$*.txt \
-	&& $(PIP) --no-deps --no-build-isolation --editable .
+	&& TCPAPP_ACCELERATED=0 $(PIP) --no-deps --no-build-isolation --editable .
 endif
 
 $(VENV)/.stamp-fuzz $(VENV)/.stamp-conformance: $(VENV)/.stamp-dev
@@ -204,10 +206,9 @@ $(SETS:%=$(VENV)/.stamp-%): $(VENV)/.stamp-%: requirements/%.txt $(VENV)/.stamp-
 	@{ $(INSTALL); } >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log >&2; exit 1; }
 	@touch $@ $(VENV)/.stamp-serve # the others install all that serving needs
 
-$(VENV)/.stamp-compiled: $(VENV)/.stamp-dev setup.py $(shell find tcpapp -name '*.py')
-	@echo "Compiling tcpapp into $(VENV)/compiled"
-	@rm -rf build $(VENV)/compiled $(VENV)/wheels
-	@{ TCPAPP_COMPILE=1 $(BIN)/python -m build --wheel --no-isolation --outdir $(VENV)/wheels \
-		&& $(BIN)/python -m pip install --disable-pip-version-check --no-deps --target $(VENV)/compiled $(VENV)/wheels/*.whl; \
-		} >$(VENV)/compile.log 2>&1 || { cat $(VENV)/compile.log >&2; exit 1; }
+# The path of a message, compiled in place. Where that cannot be done, one line says why, and the Python sources are used.
+CORE := $(wildcard tcpapp/*/*.pxd tcpapp/*/*.pyx)
+$(VENV)/.stamp-core: setup.py tcpapp/compiled.py $(CORE) $(CORE:.pxd=.py) | $(VENV)/.stamp-serve
+	@echo "Compiling the path of a message"
+	@$(BIN)/python setup.py --quiet build_ext --inplace >$(VENV)/core.log 2>&1; grep '^tcpapp is not compiled' $(VENV)/core.log || true
 	@touch $@

@@ -1,59 +1,93 @@
 """
-What setup.cfg cannot say: which modules mypyc compiles, where ``TCPAPP_COMPILE=1`` asks for it.
+What setup.cfg cannot say: how the path of a message is compiled, where there is a C compiler.
 
-They are the path of a message. The sources are the same, and stay beside what comes of them; a Python for which there
-is nothing compiled takes the sources.
+`tcpapp.compiled` names the modules. Cython makes C of each, and all become one extension, ``tcpapp._core``. Where that
+fails, tcpapp is installed without it, and one line says why. ``TCPAPP_ACCELERATED=0`` prevents it. With
+``TCPAPP_ACCELERATED=1`` it must not fail.
 """
+
+from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-COMPILED = [
-    "tcpapp/framing/loops.py",
-    "tcpapp/framing/decoded.py",
-    "tcpapp/framing/want_types.py",
-    "tcpapp/framing/reader.py",
-    "tcpapp/telemetry/counters.py",
-    "tcpapp/connection/deadlines.py",
-    "tcpapp/connection/inbox.py",
-    "tcpapp/connection/waiting_bytes.py",
-    "tcpapp/connection/shared_message.py",
-    "tcpapp/connection/unsent_queue.py",
-    "tcpapp/connection/outbox.py",
-    "tcpapp/connection/replies.py",
-    "tcpapp/connection/answers.py",
-    "tcpapp/connection/matching.py",
-    "tcpapp/connection/conversation.py",
-    "tcpapp/connection/app_calls.py",
-    "tcpapp/connection/streamed_replies.py",
-    "tcpapp/connection/dispatcher.py",
-    "tcpapp/connection/reply_slot.py",
-    "tcpapp/connection/concurrent_dispatcher.py",
-    "tcpapp/connection/throttle.py",
-    "tcpapp/connection/buffered_bytes.py",
-    "tcpapp/connection/receiver.py",
-    "tcpapp/codecs/msgpack_keys.py",
-]
+ROOT = Path(__file__).resolve().parent
+COMPILED = run_path(str(ROOT / "tcpapp" / "compiled.py"))
 
-COMPILER = ["mypy~=2.4.1", "mypy-zope~=1.0.17", "twisted>=26.4", "typing_extensions>=4.12"]
-"""What it is compiled with, and what it is typed by."""
+DIRECTIVES = {
+    "language_level": 3,
+    "annotation_typing": False,  # the .pxd files have the types
+    "auto_pickle": False,
+}
 
 
-def extensions() -> list[Any]:
-    """The extension modules, where a wheel is built; what setuptools asks before that takes no compiler."""
-    if "bdist_wheel" not in sys.argv:
-        return []
-    from mypyc.build import mypycify
-
-    # The types of all others were checked elsewhere, with more installed.
-    options = ["--config-file=pyproject.toml", "--follow-imports=silent"]
-    return mypycify([*options, *COMPILED], opt_level="3", group_name="tcpapp")
+CHOICES = ["-O1", "-g0"]
+"""
+Takes half the time of ``-O2``, and makes code that is as fast: most of it calls Python. ``CFLAGS`` overrides it.
+"""
 
 
-if os.environ.get("TCPAPP_COMPILE") == "1":
-    setup(setup_requires=COMPILER, ext_modules=extensions())
-else:
-    setup()
+class BuildCore(build_ext):
+    """Compiles the extension."""
+
+    def build_extension(self, extension: Any) -> None:
+        """Compile and link it. Setuptools passes over the failure of an extension that is optional."""
+        try:
+            self._build(extension)
+        except Exception as error:
+            # A compiler writes pages: the last line of them, and what was tried, say enough.
+            reason = str(error).strip().rpartition("\n")[2]
+            print(f"tcpapp is not compiled, and will run from its Python sources: {reason}", file=sys.stderr)  # noqa: T201
+            raise
+
+    def _build(self, extension: Any) -> None:
+        made = Path(self.build_temp) / "core"
+        made.mkdir(parents=True, exist_ok=True)
+        objects = self._compile(_identity(made))  # first: where there is no compiler, this fails at once
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for each in threads.map(self._compile, _translated(made)):
+                objects += each
+        self.mkpath(str(Path(self.get_ext_fullpath(extension.name)).parent))
+        self.compiler.link_shared_object(objects, self.get_ext_fullpath(extension.name), target_lang="c")
+
+    def _compile(self, path: str) -> list[str]:
+        arguments = [] if self.compiler.compiler_type == "msvc" or "CFLAGS" in os.environ else CHOICES
+        return self.compiler.compile([path], self.build_temp, include_dirs=self.include_dirs, extra_postargs=arguments)
+
+
+def _translated(made: Path) -> list[str]:
+    """Let Cython make a C file of each module, in the folder `made`. Returns their names."""
+    from Cython.Build import cythonize
+
+    extensions = [
+        Extension(each, [str(COMPILED["source_of"](each, ROOT).relative_to(ROOT))]) for each in COMPILED["MODULES"]
+    ]
+    found = cythonize(extensions, build_dir=str(made), compiler_directives=DIRECTIVES, quiet=True, force=True)
+    return [source for each in found for source in each.sources]
+
+
+def _identity(made: Path) -> str:
+    """A C file of the module ``tcpapp._core`` itself, which says what it was made from."""
+    from Cython.Build import cythonize
+
+    path = made / "_core.pyx"
+    path.write_text(f'DIGEST = "{COMPILED["digest"](ROOT)}"\n', encoding="ascii")
+    (found,) = cythonize(Extension("tcpapp._core", [str(path)]), compiler_directives=DIRECTIVES, quiet=True, force=True)
+    return str(found.sources[0])
+
+
+def extensions() -> list[Extension]:
+    """The extension, unless the environment says that there is none."""
+    wanted = os.environ.get("TCPAPP_ACCELERATED")
+    return [] if wanted == "0" else [Extension("tcpapp._core", [], optional=wanted != "1")]
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})

@@ -19,13 +19,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
+import tcpapp
 from benchmarks import peers
 from benchmarks.echo import DISTURBED, ROOT, TITLES, Load, Server, serving
 from benchmarks.idle import IDLE, with_idle
 from benchmarks.machine import cpu_seconds, pin, processors, raise_file_limit
 from benchmarks.memory import connect
 from benchmarks.report import Row
-from benchmarks.servers import COMPILED as COMPILED_HERE
 
 TLSLOAD = ROOT / "benchmarks" / "tlsload"
 MEMBERS = 1000
@@ -289,7 +289,7 @@ def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
 
 def there(server: str) -> bool:
     """Return whether a server can be measured: the compiled servers only if they were compiled."""
-    return COMPILED_HERE.is_dir() or "-compiled" not in server
+    return tcpapp.accelerated or "-compiled" not in server
 
 
 def worst(made: dict[str, Measured]) -> float:

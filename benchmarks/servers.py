@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import os
 import socket
 import struct
 import sys
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 LIFETIME = 300.0
 """Seconds after which a server ends on its own; the longest whole run takes less."""
-
-COMPILED = Path(__file__).resolve().parent.parent / ".venv" / "compiled"
-"""The folder of tcpapp with the compiled path of a message; `make bench` makes it."""
 
 MAX_CONNECTIONS = 11_000
 """More connections than any measurement opens."""
@@ -426,8 +424,8 @@ def announce(*ports: int) -> None:
 def main(name: str, port: int) -> None:
     """Serve as `name` until standard input ends."""
     factory, _, reactor = name.partition("@")
-    if factory.endswith("-compiled"):
-        sys.path.insert(0, str(COMPILED))
+    if not factory.endswith("-compiled"):
+        os.environ["TCPAPP_ACCELERATED"] = "0"  # before anything of tcpapp is imported
     if factory in TWISTED:
         installer = importlib.import_module(REACTORS[reactor])
         small = factory.startswith("bounded-")

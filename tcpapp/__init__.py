@@ -24,6 +24,7 @@ names. Only the lines from layer 6 on import `apps`, and only `cli` imports `tes
     close_reason.py  0  why a connection ended
     target.py        0  things in a user's own module, by their names: ``module:name``
     spec.py          0  the language of specs and endpoint strings
+    compiled.py      0  the compiled path of a message: what is compiled, and whether it is used
     apps/            ∥  the small services that ship with it
     testing/         ∥  the test kit
     reactor/         ∥  Twisted's connections on uvloop's transports, for any program
@@ -33,6 +34,8 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tcpapp.compiled import use
 
 if TYPE_CHECKING:
     from tcpapp import codecs, errors, framing
@@ -83,6 +86,9 @@ __all__ = [
     "protocol_of",
     "send_to_all",
 ]
+
+accelerated: bool = use()
+"""Whether the path of a message is compiled. Otherwise it runs from its Python sources, which is slower."""
 
 _HOMES = {
     "Client": "client.reconnecting",

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
+from tcpapp import accelerated
 from tcpapp.limits.renamed import new_name
 from tcpapp.process.configuration.app_target import load_app
 from tcpapp.process.configuration.checking import Checked, check
@@ -75,6 +77,13 @@ class Options(usage.Options):
             refuse(self.command, [self._without_prefix(str(error))])
         except Problems as problems:
             refuse(self.command, problems.texts)
+
+    def opt_version(self) -> NoReturn:
+        """Print the versions, and whether the path of a message is compiled, and exit."""
+        form = "compiled" if accelerated else "from its Python sources"
+        python = ".".join(map(str, sys.version_info[:3]))
+        sys.stdout.write(f"tcpapp {version('tcpapp')}, {form}; Twisted {version('twisted')}, Python {python}\n")
+        raise SystemExit(0)
 
     def parseArgs(self, *args: str) -> None:
         """Raise `UsageError` for an argument: the command has only options."""

@@ -23,6 +23,7 @@ import pytest_twisted
 from hypothesis import settings
 from twisted.internet.defer import Deferred
 
+import tcpapp
 from tests.patience import LONGEST
 
 if TYPE_CHECKING:
@@ -53,9 +54,11 @@ WITHOUT_A_REACTOR = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need not run a second time, under asyncio."""
+    """Mark the tests that need not run a second time, under asyncio. Skip tests of the Python sources where needed."""
     here = Path(__file__).parent
     for item in items:
+        if tcpapp.accelerated and item.get_closest_marker("source"):
+            item.add_marker(pytest.mark.skip(reason="tcpapp is compiled here: this looks at its Python sources"))
         if item.path.is_relative_to(here) and str(item.path.relative_to(here)).startswith(WITHOUT_A_REACTOR):
             item.add_marker(pytest.mark.once)
 

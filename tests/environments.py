@@ -18,7 +18,7 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).resolve().parent.parent
 
 NOT_SOURCE = shutil.ignore_patterns(
-    ".*", "__pycache__", "*.egg-info", "build", "_build", "dist", "dropin.cache", "loadgen"
+    ".*", "__pycache__", "*.egg-info", "build", "_build", "dist", "dropin.cache", "loadgen", "_core.*"
 )
 
 
@@ -26,7 +26,11 @@ CLEAN = {
     name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTHON", "PIP_", "TCPAPP_"))
 }
 CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONFIG_FILE": os.devnull}
-"""The environment variables of every command. None leads to the tests' own environment, or to the network."""
+CLEAN |= {"TCPAPP_ACCELERATED": "0"}
+"""
+The environment variables of every command. None leads to the tests' own environment, or to the network, and nothing is
+compiled unless a test asks for it.
+"""
 
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> str:

@@ -1,44 +1,170 @@
-"""The compiled modules: `setup.py` lists them, and the tests run on them if TCPAPP_COMPILED is 1."""
+"""The compiled path of a message: what it is made of, and when it is used."""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+import subprocess
+import sys
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import tcpapp
+from tcpapp import compiled
 
 ROOT = Path(__file__).resolve().parent.parent
-WANTED = os.environ.get("TCPAPP_COMPILED") == "1"
+
+compiled_here = pytest.mark.skipif(not tcpapp.accelerated, reason="tcpapp is not compiled here")
 
 
-def settings() -> dict[str, Any]:
-    """Return the names that `setup.py` defines before it compiles anything."""
-    source = (ROOT / "setup.py").read_text(encoding="utf-8")
-    found: dict[str, Any] = {}
-    exec(source.partition("\nif os.environ")[0], found)
+def attributes(module: str) -> dict[str, set[str]]:
+    """The attributes of each class of `module` that has ``__slots__``."""
+    found = {}
+    for node in ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")).body:
+        for each in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "__slots__":
+                value = ast.literal_eval(each.value)
+                found[node.name] = {value} if isinstance(value, str) else set(value)
     return found
 
 
-@pytest.mark.parametrize("path", settings()["COMPILED"])
-def test_a_module_is_compiled_only_under_test_compiled(path: str) -> None:
-    """`make test-compiled` tests the compiled modules, and all other commands test the sources."""
-    module = import_module(path.removesuffix(".py").replace("/", "."))
-    assert module.__file__ is not None
-    assert module.__file__.endswith(tuple(EXTENSION_SUFFIXES)) == WANTED
+def declared(module: str) -> dict[str, set[str]]:
+    """The attributes of each class in the .pxd file of `module`."""
+    text = ROOT.joinpath(*module.split(".")).with_suffix(".pxd").read_text(encoding="utf-8")
+    _, *classes = re.split(r"^cdef class (\w+).*:$", text, flags=re.MULTILINE)
+    return {
+        name: set(re.findall(r"^    cdef public [\w ]+ (\w+)$", body, flags=re.MULTILINE))
+        for name, body in zip(classes[::2], classes[1::2], strict=True)
+    }
 
 
-@pytest.mark.parametrize("path", settings()["COMPILED"])
-def test_a_compiled_module_has_its_source(path: str) -> None:
-    """The source of a compiled module is there, too, for a Python that it was not compiled for."""
-    assert (Path(tcpapp.__file__).parent.parent / path).is_file()
+@pytest.mark.parametrize("module", compiled.MODULES)
+def test_each_module_is_loaded_as_the_package_says(module: str) -> None:
+    """``tcpapp.accelerated`` is true of every module in the list, or of none."""
+    path = import_module(module).__file__
+    assert path is not None
+    assert path.endswith(tuple(EXTENSION_SUFFIXES)) == tcpapp.accelerated
 
 
-def test_the_compiler_is_the_one_that_checks_the_types() -> None:
-    """`setup.py` compiles with the versions of mypy and its types that setup.cfg has."""
-    needed = (ROOT / "setup.cfg").read_text(encoding="utf-8").split()
-    assert all(each in needed for each in settings()["COMPILER"])
+@pytest.mark.parametrize("module", [each for each in compiled.MODULES if not each.endswith(".loops")])
+def test_a_pxd_file_has_all_attributes_of_a_class(module: str) -> None:
+    """A class that a .pxd file declares has exactly these attributes when it is compiled."""
+    there, has = attributes(module), declared(module)
+    assert {name: there[name] for name in has} == has
+
+
+def test_the_names_of_the_modules_differ_in_their_last_part() -> None:
+    """The extension has a function of that name for each."""
+    assert len({each.rpartition(".")[2] for each in compiled.MODULES}) == len(compiled.MODULES)
+
+
+def test_the_loops_have_the_same_names_in_both_sources() -> None:
+    """``loops.py`` and ``loops.pyx`` give other modules the same functions."""
+    folder = ROOT / "tcpapp" / "framing"
+    names = [
+        re.search(r"^__all__ = (\[[^]]*\])", (folder / name).read_text(encoding="utf-8"), re.MULTILINE)
+        for name in ("loops.py", "loops.pyx")
+    ]
+    first, second = [each and each[1] for each in names]
+    assert first is not None
+    assert first == second
+
+
+def test_the_digest_changes_with_any_source(tmp_path: Path) -> None:
+    """A change in a Python source, in its types, or in a Cython source makes another digest."""
+    for module in compiled.MODULES:
+        for path in compiled.sources(module, ROOT):
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    same = compiled.digest(tmp_path)
+    assert same == compiled.digest(ROOT)
+    for name in ("connection/outbox.py", "connection/outbox.pxd", "framing/loops.pyx"):
+        path = tmp_path / "tcpapp" / name
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        assert compiled.digest(tmp_path) != same
+        path.write_bytes(before)
+
+
+def accelerated_in(folder: Path, **environ: str) -> str:
+    """What ``tcpapp.accelerated`` is in a Python that finds tcpapp in `folder`."""
+    found = subprocess.run(
+        [sys.executable, "-c", "import tcpapp; print(tcpapp.accelerated, tcpapp.__file__)"],
+        capture_output=True,
+        check=True,
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "TCPAPP_ACCELERATED"}
+        | {"PYTHONPATH": str(folder)}
+        | environ,
+        text=True,
+    ).stdout.split()
+    assert found[1].startswith(str(folder))
+    return found[0]
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with the files of the package that an import of it needs, and those of the extension."""
+    folder = tmp_path / "tcpapp"
+    folder.mkdir()
+    for path in [*(ROOT / "tcpapp").glob("_core.*"), ROOT / "tcpapp/__init__.py", ROOT / "tcpapp/compiled.py"]:
+        (folder / path.name).symlink_to(path) if path.suffix == ".so" else (folder / path.name).write_bytes(
+            path.read_bytes()
+        )
+    for module in compiled.MODULES:
+        for path in compiled.sources(module, ROOT):
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@compiled_here
+def test_the_extension_is_used_where_it_fits(package: Path) -> None:
+    """A copy of the package with its extension is accelerated."""
+    assert accelerated_in(package) == "True"
+
+
+@compiled_here
+def test_the_environment_prevents_it(package: Path) -> None:
+    """With ``TCPAPP_ACCELERATED=0`` the Python sources run, although the extension fits."""
+    assert accelerated_in(package, TCPAPP_ACCELERATED="0") == "False"
+
+
+@compiled_here
+@pytest.mark.parametrize("name", ["connection/outbox.py", "connection/outbox.pxd", "framing/loops.pyx"])
+def test_an_extension_of_other_sources_is_not_used(package: Path, name: str) -> None:
+    """After a change of a source, the Python sources run."""
+    with (package / "tcpapp" / name).open("a") as file:
+        file.write("\n# changed\n")
+    assert accelerated_in(package) == "False"
+
+
+def test_without_an_extension_the_sources_are_used(package: Path) -> None:
+    """A package without the extension runs from its Python sources."""
+    for each in (package / "tcpapp").glob("_core.*"):
+        each.unlink()
+    assert accelerated_in(package) == "False"
+
+
+def test_an_extension_that_cannot_be_loaded_is_not_used(package: Path) -> None:
+    """A file that the system cannot load is passed over."""
+    for each in (package / "tcpapp").glob("_core.*"):
+        each.unlink()
+    (package / "tcpapp" / f"_core{EXTENSION_SUFFIXES[0]}").write_bytes(b"of another platform")
+    assert accelerated_in(package) == "False"
+
+
+@compiled_here
+def test_an_extension_that_must_be_used_and_cannot_be_is_an_error(package: Path) -> None:
+    """With ``TCPAPP_ACCELERATED=1`` the import says why the extension is not used."""
+    with (package / "tcpapp" / "connection" / "outbox.py").open("a") as file:
+        file.write("\n# changed\n")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        accelerated_in(package, TCPAPP_ACCELERATED="1")
+    assert "was compiled from other sources" in failed.value.stderr

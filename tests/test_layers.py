@@ -366,7 +366,7 @@ def test_the_public_names_are_those_of_the_modules() -> None:
 def test_a_public_name_comes_from_where_the_type_checker_sees_it() -> None:
     """`_HOMES`, from which names are imported when they are used, equals the imports for type checkers."""
     seen = origins()
-    del seen["TYPE_CHECKING"], seen["annotations"], seen["import_module"]
+    del seen["TYPE_CHECKING"], seen["annotations"], seen["import_module"], seen["use"]
     modules = {name for name in seen if isinstance(getattr(tcpapp, name), ModuleType)}
     assert modules == tcpapp._MODULES
     homes = {name: f"{home}.{name}" if name in modules else home for name, home in seen.items()}

@@ -115,7 +115,8 @@ def installed(installed_once: Environment, tmp_path: Path) -> Environment:
 
 def files_of(source: Path) -> set[str]:
     """Return those files of a source folder that belong into the package."""
-    modules = {path.relative_to(source).as_posix() for path in (source / "tcpapp").rglob("*.py")}
+    found = [path for path in (source / "tcpapp").rglob("*.p*") if path.suffix in (".py", ".pxd", ".pyx")]
+    modules = {path.relative_to(source).as_posix() for path in found}
     plugins = {f"twisted/plugins/tcpapp_{name}.py" for name in ("plugin", "reactor")}
     return modules | plugins | {"tcpapp/py.typed"}
 
@@ -133,6 +134,34 @@ def test_the_sdist_holds_all_that_a_build_needs(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert files_of(built.source) | {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py"} <= names
+
+
+# Compiling -----------------------------------------------------------------------------------------------------------
+
+VERSION = [sys.executable, "-m", "twisted", "tcpapp", "--version"]
+
+
+def built_in_place(built: Built, folder: Path, **environ: str) -> tuple[str, str]:
+    """Compile a copy of the source folder in place. Returns what that printed, and the version of the result."""
+    source = shutil.copytree(built.source, folder / "source", ignore=NOT_SOURCE)
+    default = {"TCPAPP_ACCELERATED": ""}
+    printed = run(sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", cwd=source, **{**default, **environ})
+    return printed, run(*VERSION, cwd=source, PYTHONPATH=str(source), **default)
+
+
+def test_without_a_compiler_one_line_says_that_the_sources_are_used(built: Built, tmp_path: Path) -> None:
+    """The installation succeeds all the same."""
+    printed, version = built_in_place(built, tmp_path, CC="no-such-compiler")
+    lines = [line for line in printed.splitlines() if line.startswith("tcpapp is not compiled")]
+    assert len(lines) == 1
+    assert "no-such-compiler" in lines[0]
+    assert re.match(r"tcpapp \S+, from its Python sources; ", version)
+
+
+def test_a_build_that_must_compile_fails_without_a_compiler(built: Built, tmp_path: Path) -> None:
+    """With ``TCPAPP_ACCELERATED=1`` the build fails, and says why."""
+    with pytest.raises(AssertionError, match="tcpapp is not compiled"):
+        built_in_place(built, tmp_path, CC="no-such-compiler", TCPAPP_ACCELERATED="1")
 
 
 # The commands that twistd lists --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.plugin import getPlugins
 from twisted.python import usage
 
+import tcpapp
 from tcpapp import Limits, MessageService, Timeouts, apps, codecs, framing
 from tcpapp.plugin import GROUPS, Options, makeService
 from tcpapp.process.configuration.options import set_by_options
@@ -119,6 +120,15 @@ def test_help_groups_every_option_with_its_default(capsys: pytest.CaptureFixture
     for option in (option for group in GROUPS.values() for option in group):
         assert f" --{option.name}= {option.meaning} [default: {option.default}]" in joined
         assert len(re.findall(rf"^  --{option.name}=(?: |$)", page, re.MULTILINE)) == 1
+
+
+def test_the_version_says_whether_tcpapp_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` prints the versions of tcpapp, Twisted and Python, and the form of tcpapp."""
+    with pytest.raises(SystemExit) as ended:
+        Options().parseOptions(["--version"])
+    assert ended.value.code == 0
+    form = "compiled" if tcpapp.accelerated else "from its Python sources"
+    assert re.match(rf"tcpapp \S+, {form}; Twisted \S+, Python 3\.\d+\.\d+$", capsys.readouterr().out)
 
 
 def test_a_command_of_another_name_uses_its_name_in_errors(capfd: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,6 @@ class AppCalls(Matching):
         """The messages in the inbox came before the reply."""
         self._inbox.older = len(self._inbox)
 
-    @property
     @override
     def reading(self) -> Codec[Any] | None:
         """The codec of the messages that come."""

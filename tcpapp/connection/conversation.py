@@ -96,7 +96,7 @@ class RunningConversation:
 
     def receive(self) -> Deferred[Any]:
         """The next message; in a later turn, where a message is there already and the time of this turn is used up."""
-        if self._receives is None and (self._running is None or not self._inbox or not self._turn_is_over):
+        if self._receives is None and (self._running is None or not self._inbox.waiting or not self._turn_is_over):
             return self._inbox.receive()
         later: Deferred[Any] = Deferred(self._cancel_receive)
         if self._receives is None:
@@ -111,7 +111,7 @@ class RunningConversation:
         self.turn_began = self._seconds()
         self.waits_since = inf
         while self._receives:
-            if self._inbox and self._turn_is_over:
+            if self._inbox.waiting and self._turn_is_over:
                 self._wait_for_turn()
                 break
             outcome |= self._inbox.give(self._receives.popleft())

@@ -77,7 +77,7 @@ class Dispatcher(StreamedReplies):
             return False
         if self._conversation is not None and self._conversation.running:
             return False
-        return bool(self.pauses & RECEIVE_ONLY) or not self._inbox
+        return bool(self.pauses & RECEIVE_ONLY) or not self._inbox.waiting
 
     @property
     def awaited(self) -> object:
@@ -142,7 +142,7 @@ class Dispatcher(StreamedReplies):
         """
         if self.pauses & SWITCHING:
             self._end_switch()
-        while not self.pauses & ~NO_MORE_INPUT and self._inbox:
+        while not self.pauses & ~NO_MORE_INPUT and self._inbox.waiting:
             if self.slow and not self._has_turn:
                 self._wait_for_turn()
                 break
@@ -166,7 +166,7 @@ class Dispatcher(StreamedReplies):
         """The messages that wait, one by one, until the budget of a turn is used. The rest wait for another turn."""
         seconds, inbox = self._deadlines.seconds, self._inbox
         ends = seconds() + self._budget
-        while inbox:
+        while inbox.waiting:
             if seconds() > ends:
                 self._wait_for_turn()
                 break

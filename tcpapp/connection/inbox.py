@@ -88,6 +88,11 @@ class Inbox:
         return len(self._messages) if self._messages else 0
 
     @property
+    def waiting(self) -> bool:
+        """Whether a message waits. Compiled code asks for this, and not for the truth of an inbox."""
+        return bool(self._messages)
+
+    @property
     def _error(self) -> NotConnected | None:
         """The error of `receive` once no message is left; `None` while a message can still come."""
         if self.refusal is not None:

@@ -45,7 +45,6 @@ class Matching(Answers):
         """Whether a reply was found, and waits until the app has the messages before it."""
         return self._unsorted is not None and self._sorting is None
 
-    @property
     def reading(self) -> Codec[Any] | None:
         """The codec of the messages that come. The subclass has it."""
         raise NotImplementedError
@@ -90,7 +89,7 @@ class Matching(Answers):
 
     def _take_reply(self, message: Any, before: list[Any]) -> Any:
         """Fire the request that `message` answers, after the app got the messages `before`. Otherwise return it."""
-        requests, codec = self.requests, self.reading
+        requests, codec = self.requests, self.reading()
         if requests is None or not requests.expected:  # the connection ended in the callback of an earlier reply
             return message
         if codec is None:

@@ -160,7 +160,7 @@ class Outbox(UnsentQueue):
         """The turn of `write_shared` has come: write its message, straight to the socket if that takes it."""
         self._is_corked = False
         if self._corked is not None:
-            self._flush(at_once=True)
+            self._flush(True)
         elif self._queue:
             self.feed()
 
@@ -281,26 +281,22 @@ class Outbox(UnsentQueue):
         if self._corked is not None:
             corked, self._corked, self._corked_size = self._corked, None, 0
             messages, self._corked_messages = self._corked_messages, 0
-            self._put(corked[0] if len(corked) == 1 else b"".join(corked), messages, at_once=at_once)
+            self._put(corked[0] if len(corked) == 1 else b"".join(corked), messages, None, at_once)
 
-    def _put(
-        self,
-        data: bytes,
-        messages: int,
-        shared: SharedMessage | None = None,
-        *,
-        waited: bool = False,
-        at_once: bool = False,
-    ) -> None:
+    def _put(self, data: bytes, messages: int, shared: SharedMessage | None = None, at_once: bool = False) -> None:
         """
-        The one place where bytes leave the connection. Bytes that have not `waited` wait behind others, or in pieces.
+        Hand over `data`, or let it wait behind other bytes, or in pieces.
 
         `shared`: other connections send these bytes, too. `at_once`: they can go straight to the socket.
         """
-        size = len(data)
-        if not waited and (self.blocked or self._queue or size > self._limits.write_high):
+        if self.blocked or self._queue or len(data) > self._limits.write_high:
             self._wait(data, messages, None, shared)
-            return
+        else:
+            self.hand_over(data, messages, at_once)
+
+    def hand_over(self, data: bytes, messages: int, at_once: bool = False) -> None:
+        """Give the transport `data`: the one place where bytes leave the connection."""
+        size = len(data)
         deadlines = self._deadlines
         deadlines.last_sent = now = deadlines.seconds()
         if now >= self.until:
@@ -338,7 +334,7 @@ class Outbox(UnsentQueue):
             stream = self._queue[0].stream
             if stream is None:
                 piece, messages, taken = self._next_piece()
-                self._put(piece, messages, waited=True)
+                self.hand_over(piece, messages)
                 for shared in taken:  # last: the memory that this frees can be of use to any connection, at once
                     shared.leave(self._settler)
             else:
@@ -354,4 +350,4 @@ class Outbox(UnsentQueue):
         return HANDED_OVER
 
 
-classImplements(Outbox, IPushProducer)  # with a decorator it would not be compiled as a native class
+classImplements(Outbox, IPushProducer)  # a compiled class takes no decorator

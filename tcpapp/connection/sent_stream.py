@@ -102,7 +102,7 @@ class SentStream:
         outbox = self._outbox
         self._note_progress()
         if len(piece) <= self._piece:
-            outbox._put(piece, 0, waited=True)
+            outbox.hand_over(piece, 0)
         else:  # it waits before the stream, and counts as unsent
             assert outbox._queue is not None
             outbox._queue.appendleft(WaitingBytes(piece, 0, None))

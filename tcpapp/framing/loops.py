@@ -1,9 +1,9 @@
 """
 The loops over single messages, or single replies, of the framings with a length before the message.
 
-They are functions, apart from their framings, because a compiled wheel has this module compiled ahead of time from the
-same source. Each handles as many frames as are whole and of the common form. It stops at the first other frame, which
-the framing handles.
+They are functions, apart from their framings, because they are compiled from a source of their own, ``loops.pyx``,
+which does the same. Each handles as many frames as are whole and of the common form. It stops at the first other frame,
+which the framing handles.
 """
 
 from __future__ import annotations

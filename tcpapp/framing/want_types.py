@@ -1,8 +1,8 @@
 """
 The kinds of wants: how the bytes that a parser asks for are found in what has come.
 
-A want is small, and can be used again and again, since it keeps nothing. They have a module of their own because a
-compiled wheel has it compiled ahead of time, with the reader that uses them.
+A want is small, and can be used again and again, since it keeps nothing. They have a module of their own because
+they are compiled, with the reader that uses them.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_the_app_gets_the_messages_before_a_reply_first() -> None:
     "use",
     [
         pytest.param(lambda matching: matching.handle([]), id="handle"),
-        pytest.param(lambda matching: matching.reading, id="reading"),
+        pytest.param(lambda matching: matching.reading(), id="reading"),
         pytest.param(lambda matching: matching.reply_taken(), id="reply-taken"),
     ],
 )

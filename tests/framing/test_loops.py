@@ -96,6 +96,7 @@ def test_uncommon_frames_are_left_to_the_framing(cut: Cut, chunk: bytes) -> None
     assert (cut(b"" + chunk, 0, 1 << 20, found), found) == (0, [])
 
 
+@pytest.mark.source
 def test_a_run_is_remembered_from_chunk_to_chunk() -> None:
     """`cut_counted` returns the length of a run's messages, or -1 when the chunk begins with another length."""
     found: list[bytes] = []

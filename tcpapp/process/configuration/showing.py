@@ -19,7 +19,7 @@ FLAGS = {
     "check": ("", "Check the whole configuration, print the result, and exit"),
     "show-config": ("", "Print the value and the source of every option, as an options file, and exit"),
     "show-limits": ("", "Print every limit and timeout with its unit and its reason, and exit"),
-    "version": ("", "Print Twisted's version"),
+    "version": ("", "Print the versions of tcpapp and Twisted, and whether tcpapp is compiled"),
     "help": ("", "Print this page"),
 }
 """The options that are no setting: the word for the value of each, and what it does."""

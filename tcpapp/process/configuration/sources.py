@@ -58,6 +58,10 @@ def from_command_line(values: Mapping[str, Any]) -> dict[str, Given]:
     return found
 
 
+OTHERS = frozenset({"config", "accelerated"})
+"""What the environment sets besides options: the file of the options, and whether compiled code is used."""
+
+
 def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Given], list[str]]:
     """
     Return the options in the environment, whose variables begin with `prefix`, and a warning for each variable that is
@@ -75,7 +79,7 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> tuple[dict[str,
             found[name] = Given(tuple(text.split()) if OPTIONS[name].repeated else (text,), variable)
         elif new := new_name(name.replace("-", "_")):
             doubts.append(f"{variable} is now {prefix}{new.upper()}")
-        elif name != "config" and (near := nearest(name, [*OPTIONS, "config"])):
+        elif name not in OTHERS and (near := nearest(name, [*OPTIONS, "config"])):
             right = prefix + near.upper().replace("-", "_")
             doubts.append(f"{variable}: there is no such variable; did you mean {right!r}?")
     return found, doubts

@@ -1,0 +1,1 @@
+# No types: its functions take what decoders give.

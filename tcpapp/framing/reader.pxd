@@ -1,0 +1,21 @@
+cdef class MessageReader:
+    cdef public object _asked
+    cdef public object _box
+    cdef public object _driver
+    cdef public object _empty
+    cdef public object _empty_at
+    cdef public object _send
+    cdef public object at
+    cdef public object begin
+    cdef public object body_end
+    cdef public object dropped
+    cdef public object enough
+    cdef public object mark
+    cdef public object max
+    cdef public object new_body
+    cdef public object open_body_end
+    cdef public object room
+    cdef public object searched
+    cdef public object stream
+    cdef public object want
+    cdef public object whole

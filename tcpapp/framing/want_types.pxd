@@ -1,0 +1,1 @@
+# No types: the wants of users are subclasses of these classes.
