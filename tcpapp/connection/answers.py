@@ -55,7 +55,10 @@ class Answers(Replies):
 
         Returns its reply if it is there, encoded as the reply of a function is; otherwise a Deferred.
         """
-        reply = begun(coroutine, AWAITABLE)
+        return self._as_reply(begun(coroutine, AWAITABLE))
+
+    def _as_reply(self, reply: Any) -> Any:
+        """`reply` itself, which a coroutine gave: encoded, unless it is a Deferred or a stream."""
         codec = self._codec
         if codec is None or reply is None or isinstance(reply, Deferred) or is_stream(reply):
             return reply

@@ -21,6 +21,8 @@ cdef class AppCalls(Matching):
     cpdef _handle_messages(self, messages)
     @cython.locals(replies=list, mark=cython.Py_ssize_t, unframed=cython.Py_ssize_t)
     cpdef _handle_each(self, messages, received)
+    @cython.locals(replies=list, mark=cython.Py_ssize_t)
+    cpdef _run_each(self, reply, message, source, received, Py_ssize_t unframed)
     @cython.locals(messages=cython.Py_ssize_t, data=bytes)
     cpdef _end_handling(self)
     cpdef _call_failed(self, failure)

@@ -7,15 +7,17 @@ The replies to one chunk are framed together and written in one write.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from operator import length_hint
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
+from twisted.internet.defer import fail
 from twisted.python.failure import Failure
 from typing_extensions import override
 
 from tcpapp.codecs import Codec
-from tcpapp.connection.coroutines import begun
+from tcpapp.connection.coroutines import Runner, as_result, begun, new_runner, rest_of
 from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.matching import Matching
@@ -31,6 +33,10 @@ __all__ = ["AppCalls"]
 
 NO_HANDLERS = Handlers(None, None)
 """The app of a connection that is not open yet."""
+
+
+END: Final[Any] = object()
+"""Stands for the message behind the last one."""
 
 
 class AppCalls(Matching):
@@ -217,11 +223,12 @@ class AppCalls(Matching):
         try:
             for message in source:
                 reply = received(message, connection)
-                if type(reply) is CoroutineType:
-                    reply = self._result_of(reply)
                 if type(reply) is bytes:
                     replies.append(reply)
                     unframed += len(reply)
+                elif type(reply) is CoroutineType:
+                    left = self._run_each(reply, message, source, received, unframed)
+                    break
                 elif reply is not None:
                     unframed += self._settle(reply, [message])
                 if unframed > mark:
@@ -234,6 +241,47 @@ class AppCalls(Matching):
         except Exception:
             self._call_failed(Failure())
         return left
+
+    def _run_each(  # noqa: C901 - the path of a message is one function
+        self,
+        reply: Any,
+        message: Any,
+        source: Iterator[Any],
+        received: Callable[[Any, Any], Any],
+        unframed: int,
+    ) -> Iterator[Any] | None:
+        """Go on as `_handle_each` with an app that gave a coroutine as the `reply` to `message`: it gives more."""
+        connection, replies, mark, codec = self._connection, self._replies, self._write_high, self._codec
+        runner: Runner | None = None
+        while True:
+            if type(reply) is CoroutineType:
+                if runner is None:
+                    runner = new_runner()
+                context = copy_context()
+                try:
+                    reply = context.run(runner.send, reply)
+                except BaseException:  # the app fails by what its coroutine raises, whatever that is
+                    runner, reply = None, fail()
+                else:
+                    if runner.gi_yieldfrom is not None:
+                        reply = rest_of(runner, context, reply)
+                        runner = None
+                    elif reply is not None and (codec is not None or type(reply) is not bytes):
+                        reply = self._as_reply(as_result(reply, AWAITABLE))
+            if type(reply) is bytes:
+                replies.append(reply)
+                unframed += len(reply)
+            elif reply is not None:
+                unframed += self._settle(reply, [message])
+            if unframed > mark:
+                self.flush()
+                unframed = 0
+            if self.pauses != HANDLING and self.pauses & ~NO_MORE_INPUT != HANDLING:
+                return source
+            message = next(source, END)
+            if message is END:
+                return None
+            reply = received(message, connection)
 
     def _call_failed(self, failure: Failure) -> None:
         """A call of the app with a message raised, or the message cannot be decoded, or its reply cannot be sent."""

@@ -33,6 +33,8 @@ from twisted.internet.interfaces import IAddress
 from typing_extensions import Self, override
 
 from tcpapp.close_reason import CloseReason, EndedBy
+from tcpapp.connection.fired import given
+from tcpapp.connection.inbox import ABSENT
 from tcpapp.connection.lifecycle import Stage, State
 from tcpapp.connection.outcomes import REFUSED
 from tcpapp.connection.pause_flags import NOT_RECEIVING, PAUSED
@@ -43,7 +45,7 @@ from tcpapp.connection.switching import Switchable
 from tcpapp.connection.ticks import Every
 from tcpapp.connection.unhandled import failed
 from tcpapp.connection.upgrades import Upgrades
-from tcpapp.errors import NotConnected, TimedOut, UnsendableMessage, without_frames
+from tcpapp.errors import NotConnected, TimedOut, UndecodableMessage, UnsendableMessage, without_frames
 from tcpapp.proxy_protocol import Header
 from tcpapp.transport.layers import session_on
 from tcpapp.transport.proxy_header import header_below
@@ -146,10 +148,13 @@ class Connection(Upgrades):
             protocol._settings.counters.failed_sends += 1
             return failed(protocol._lifecycle.error)
         try:
-            data = protocol._frame(message)
+            codec = protocol._codec
+            data = protocol._framing.frame(message if codec is None else codec.encode(message))
         except UnsendableMessage as error:
             return fail(error)
-        protocol._dispatcher.flush()
+        dispatcher = protocol._dispatcher
+        if dispatcher._replies:
+            dispatcher.flush()
         return protocol._outbox.send(data)
 
     def send_stream(self, source: Any, size: int | None = None) -> Deferred[int]:
@@ -191,7 +196,13 @@ class Connection(Upgrades):
         """
         protocol = self._protocol
         stage = protocol._lifecycle.stage
-        if not stage.is_open:
+        if stage.is_open and protocol._bodies is None:
+            message = protocol._dispatcher.take_now()
+            if message is not ABSENT:
+                if protocol._buffered.reported:
+                    protocol._buffered.update()
+                return fail(message) if isinstance(message, UndecodableMessage) else given(message)
+        elif not stage.is_open:
             if stage is Stage.UNOPENED or (protocol._dispatcher.pauses & NOT_RECEIVING and protocol._has_no_more):
                 return failed(protocol._lifecycle.error)
             if stage in (Stage.CLOSED, Stage.TAKEN_OVER):
@@ -342,6 +353,15 @@ class Connection(Upgrades):
 
     async def __anext__(self) -> Any:
         """The next message. Raises `NotConnected` where the connection did not end well."""
+        protocol = self._protocol
+        if protocol._bodies is None and protocol._lifecycle.stage.is_open:
+            message = protocol._dispatcher.take_now()
+            if message is not ABSENT:
+                if protocol._buffered.reported:
+                    protocol._buffered.update()
+                if isinstance(message, UndecodableMessage):
+                    raise message
+                return message
         try:
             return await self.receive()
         except NotConnected as error:

@@ -9,10 +9,10 @@ cdef class RunningConversation:
     cdef public object _coroutine
     cdef public object _fair_share
     cdef public Inbox _inbox
-    cdef public object _receives
     cdef public object _running
     cdef public object _seconds
     cdef public object _settler
     cdef public bint notified
+    cdef public object receives
     cdef public double turn_began
     cdef public double waits_since

@@ -32,8 +32,8 @@ class RunningConversation:
     The conversation of one connection, which is `running` until its coroutine ends.
 
     `turn_began` is when it last got messages. `waits_since` is since when it waits for a turn; infinity where it does
-    not. `notified` says that it knows of the end, because the call it awaited
-    failed.
+    not. `receives` are the calls of ``receive`` that wait for the turn; `None` where there are none. `notified` says
+    that it knows of the end, because the call it awaited failed.
     """
 
     __slots__ = (
@@ -42,11 +42,11 @@ class RunningConversation:
         "_coroutine",
         "_fair_share",
         "_inbox",
-        "_receives",
         "_running",
         "_seconds",
         "_settler",
         "notified",
+        "receives",
         "turn_began",
         "waits_since",
     )
@@ -68,7 +68,7 @@ class RunningConversation:
         self._budget = budget
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._running: Deferred[Any] | None = None
-        self._receives: deque[Deferred[Any]] | None = None
+        self.receives: deque[Deferred[Any]] | None = None
         self.notified = False
         self.turn_began = NEVER
         self.waits_since = inf
@@ -96,13 +96,13 @@ class RunningConversation:
 
     def receive(self) -> Deferred[Any]:
         """The next message; in a later turn, where a message is there already and the time of this turn is used up."""
-        if self._receives is None and (self._running is None or not self._inbox.waiting or not self._turn_is_over):
+        if self.receives is None and (self._running is None or not self._inbox.waiting or not self._turn_is_over):
             return self._inbox.receive()
         later: Deferred[Any] = Deferred(self._cancel_receive)
-        if self._receives is None:
-            self._receives = deque()
+        if self.receives is None:
+            self.receives = deque()
             self._wait_for_turn()
-        self._receives.append(later)
+        self.receives.append(later)
         return later
 
     def take_turn(self) -> None:
@@ -110,18 +110,18 @@ class RunningConversation:
         outcome = BUFFERED_CHANGED
         self.turn_began = self._seconds()
         self.waits_since = inf
-        while self._receives:
+        while self.receives:
             if self._inbox.waiting and self._turn_is_over:
                 self._wait_for_turn()
                 break
-            outcome |= self._inbox.give(self._receives.popleft())
+            outcome |= self._inbox.give(self.receives.popleft())
         else:
-            self._receives = None
+            self.receives = None
         self._settler.settle(outcome)
 
     def take_last(self) -> None:
         """The connection has ended and no turn follows: give each ``receive`` its message now."""
-        if self._receives is not None:
+        if self.receives is not None:
             self._fair_share.cancel(self.take_turn)
             self._budget = inf
             self.take_turn()
@@ -138,8 +138,8 @@ class RunningConversation:
 
     def _cancel_receive(self, receive: Deferred[Any]) -> None:
         """`receive` was cancelled, before its turn or after."""
-        if self._receives is not None and receive in self._receives:
-            self._receives.remove(receive)
+        if self.receives is not None and receive in self.receives:
+            self.receives.remove(receive)
         else:
             self._inbox.forget_waiter(receive)
 

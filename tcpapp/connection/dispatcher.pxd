@@ -1,5 +1,6 @@
 cimport cython
 
+from tcpapp.connection.conversation cimport RunningConversation
 from tcpapp.connection.streamed_replies cimport StreamedReplies
 
 cdef int APP_IDLE, AWAITING_TURN, CONNECTION_CLOSED, CONNECTION_CLOSING, HANDLING, NOTHING, NO_MORE_INPUT
@@ -18,4 +19,6 @@ cdef class Dispatcher(StreamedReplies):
     cpdef int continue_handling(self) except -1
     @cython.locals(outcome=cython.int, working=cython.int)
     cpdef int _queue_messages(self, list messages) except -1
+    @cython.locals(talk=RunningConversation)
+    cpdef take_now(self)
     cpdef cork_chunk(self, bint on)

@@ -19,7 +19,7 @@ from tcpapp.close_reason import CloseReason
 from tcpapp.connection.conversation import RunningConversation
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.handlers import AWAITABLE, Handlers, deferred_of, is_stream, value_of
-from tcpapp.connection.inbox import Inbox
+from tcpapp.connection.inbox import ABSENT, Inbox
 from tcpapp.connection.outbox import Outbox
 from tcpapp.connection.outcomes import APP_IDLE, NOTHING, Settler
 from tcpapp.connection.pause_flags import (
@@ -189,6 +189,15 @@ class Dispatcher(StreamedReplies):
     def receive(self) -> Deferred[Any]:
         """The next message, for code that fetches it. A conversation that had its time gets it in a later turn."""
         return self._inbox.receive() if self._conversation is None else self._conversation.receive()
+
+    def take_now(self) -> Any:
+        """The next message, if code that fetches it can have it now; otherwise `ABSENT`, and `receive` gives it."""
+        talk = self._conversation
+        if talk is not None and (
+            talk.receives is not None or self._deadlines.seconds() - talk.turn_began > self._budget  # its turn is over
+        ):
+            return ABSENT
+        return self._inbox.take_now()
 
     def enter(self, bits: int) -> None:
         """The connection came to another stage, whose `bits` replace those of the last stage in `pauses`."""

@@ -1,3 +1,5 @@
+cimport cython
+
 cdef int NOTHING, REFUSED
 
 
@@ -18,3 +20,5 @@ cdef class Inbox:
     cdef public bint watched
 
     cpdef take(self)
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef take_now(self)

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 
 from tcpapp.codecs import Codec
+from tcpapp.connection.fired import given
 from tcpapp.connection.lifecycle import Lifecycle
 from tcpapp.connection.outcomes import NOTHING, REFUSED
 from tcpapp.connection.read_control import ReadControl
@@ -23,7 +24,7 @@ from tcpapp.errors import NotConnected, UndecodableMessage
 from tcpapp.framing.decoded import Decoded, as_bytes
 from tcpapp.limits import Limits
 
-__all__ = ["INBOX_FULL", "MESSAGE_COST", "Inbox"]
+__all__ = ["ABSENT", "INBOX_FULL", "MESSAGE_COST", "Inbox"]
 
 MESSAGE_COST: Final = 64
 """Bytes that count for a waiting message in addition to its own bytes. So empty messages fill an inbox, too."""
@@ -31,6 +32,10 @@ MESSAGE_COST: Final = 64
 
 INBOX_FULL: Final = 1
 """The reason to stop reading while the inbox is over its high-water mark."""
+
+
+ABSENT: Final[Any] = object()
+"""Stands for a message where none can be given at once."""
 
 
 class Inbox:
@@ -195,18 +200,41 @@ class Inbox:
         deliver becomes the `refusal`, which the caller reports to the connection.
         """
         self.taken = 0
-        if self._messages and not self._waiters:
-            try:
-                value = self._read(self.take())
-            except UndecodableMessage as error:
-                self._refuse(error)
-            else:
-                return fail(value) if isinstance(value, UndecodableMessage) else succeed(value)
+        value = self.take_now()
+        if value is not ABSENT:
+            return fail(value) if isinstance(value, UndecodableMessage) else given(value)
         if (over := self._error) is not None:
             return failed(over)
         waiter: Deferred[Any] = Deferred(self.forget_waiter)
         self._wait(waiter)
         return waiter
+
+    def take_now(self) -> Any:
+        """
+        The next message, decoded, if it is there; otherwise `ABSENT`, and `receive` gives it, or fails.
+
+        An `UndecodableMessage` that the codec delivers is returned.
+        """
+        messages = self._messages
+        if not messages or self._waiters:
+            return ABSENT
+        if self.codec is None and not self.older:  # as below, in one step
+            message = messages.popleft()
+            size = len(message) + MESSAGE_COST
+            self.size -= size
+            if not messages:
+                self._messages = None
+                self.in_use = False
+            if self._over_high_mark:
+                self._check_low_mark()
+            if self.watched:
+                self.taken = size
+            return message
+        try:
+            return self._read(self.take())
+        except UndecodableMessage as error:
+            self._refuse(error)
+            return ABSENT
 
     def give(self, waiter: Deferred[Any]) -> int:
         """Fire `waiter` with the next message, as `receive` does; its canceller calls `forget_waiter`."""

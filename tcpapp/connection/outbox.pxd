@@ -20,6 +20,8 @@ cdef class Outbox(UnsentQueue):
     cpdef cork(self)
     cpdef uncork(self, bytes last=*, Py_ssize_t messages=*)
     cpdef write(self, bytes data, Py_ssize_t messages=*)
+    @cython.locals(size=cython.longlong)
+    cpdef send(self, bytes data)
     cpdef _flush(self, bint at_once=*)
     cpdef _put(self, bytes data, Py_ssize_t messages, shared=*, bint at_once=*)
     @cython.locals(size=cython.Py_ssize_t, now=cython.double, deadlines=Deadlines)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import classImplements
 
 from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.fired import fired
 from tcpapp.connection.lifecycle import Lifecycle
 from tcpapp.connection.outcomes import (
     BUFFERED_CHANGED,
@@ -170,12 +171,21 @@ class Outbox(UnsentQueue):
 
         Cancelling prevents the sending only while the transport has none of the bytes.
         """
+        if self._is_corked and not self.blocked and not self._queue:
+            size = self._corked_size + len(data)
+            if size <= self._limits.write_high:  # as `write`, in one step
+                if self._corked is None:
+                    self._corked = []
+                self._corked.append(data)
+                self._corked_size = size
+                self._corked_messages += 1
+                return fired()
         if self.blocked or self._queue or self._corked_size + len(data) > self._limits.write_high:
             self._flush()
             if self.blocked or self._queue:
                 return self._wait_with(data, 1)
         self.write(data)
-        return self._wait_with(b"", 0) if self.blocked or self._queue else succeed(None)
+        return self._wait_with(b"", 0) if self.blocked or self._queue else fired()
 
     def sends(self, stream: Any) -> bool:
         """Whether the transport takes bytes of this `SentStream` now: no bytes wait before it, and nothing blocks."""
