@@ -25,6 +25,8 @@ __all__ = ["MODULES", "digest", "source_of", "use"]
 
 MODULES = (
     "tcpapp.framing.loops",
+    "tcpapp.framing.sized",
+    "tcpapp.framing.length",
     "tcpapp.framing.decoded",
     "tcpapp.framing.want_types",
     "tcpapp.framing.reader",

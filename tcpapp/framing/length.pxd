@@ -1,0 +1,1 @@
+# No types: framings of users are subclasses of these classes.
