@@ -10,22 +10,35 @@ from libc.string cimport memcpy
 
 from collections.abc import Callable
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 __all__ = ["Pack", "Unpack", "cut_counted", "cut_netstrings", "cut_varints", "frame_counted", "frame_varints"]
 
 Unpack = Callable[[bytes, int], tuple[int]]
 Pack = Callable[[int], bytes]
 LONGEST_IN_RUN = 1024
 
+
+cdef Py_ssize_t _bounded(number, Py_ssize_t bound) except -1:
+    """`number`, which can be of any length, or `bound` if that is less."""
+    cdef object least = bound
+    return number if number < least else bound
+
+
 # A length of fixed width ---------------------------------------------------------------------------------------------
 
 
-def cut_counted(bytes chunk, Py_ssize_t start, int width, most, unpack, pack, alike, list messages):
+def cut_counted(bytes chunk, begin, int width, most, unpack, pack, alike, list messages):
     """Cut frames as the function of `loops.py` does. No run is looked for: the second number is -1."""
     cdef const unsigned char *at = <const unsigned char *> PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk)
-    cdef Py_ssize_t longest = min(most, size)
+    cdef Py_ssize_t longest = _bounded(most, size)
+    cdef Py_ssize_t start = _bounded(begin, size)
     cdef Py_ssize_t length
     cdef bint big
+    if start == size:
+        return begin, -1
     if width != 1 and width != 2 and width != 4:
         return _cut_by_unpacking(chunk, start, width, longest, unpack, messages), -1
     big = pack(1)[0] == 0 if width > 1 else True
@@ -68,7 +81,7 @@ def frame_counted(list messages, most, pack):
     """Each of `messages` behind its length; `None` if one is not bytes, or longer than `most`."""
     cdef Py_ssize_t count = PyList_GET_SIZE(messages)
     cdef Py_ssize_t width, total, length, place
-    cdef Py_ssize_t longest = min(most, <Py_ssize_t> 0x7FFFFFFFFFFF)
+    cdef Py_ssize_t longest = _bounded(most, PY_SSIZE_T_MAX)
     cdef bytes framed, head
     cdef unsigned char *to
     cdef bint big
@@ -107,12 +120,15 @@ cdef inline void _write_length(unsigned char *to, Py_ssize_t width, Py_ssize_t l
 # A varint ------------------------------------------------------------------------------------------------------------
 
 
-def cut_varints(bytes chunk, Py_ssize_t start, most, list messages):
+def cut_varints(bytes chunk, first, most, list messages):
     """Cut messages as the function of `loops.py` does."""
     cdef const unsigned char *at = <const unsigned char *> PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk)
-    cdef Py_ssize_t longest = min(most, size)
+    cdef Py_ssize_t longest = _bounded(most, size)
+    cdef Py_ssize_t start = _bounded(first, size)
     cdef Py_ssize_t length, begin
+    if start == size:
+        return first
     while start < size:
         length, begin = at[start], start + 1
         if length > 0x7F:
@@ -129,7 +145,7 @@ def cut_varints(bytes chunk, Py_ssize_t start, most, list messages):
 
 def frame_varints(list messages, most, pack):
     """Each of `messages` behind its length, as a varint; `None` if one is not bytes, or longer than `most`."""
-    cdef Py_ssize_t longest = min(most, <Py_ssize_t> 0x7FFFFFFFFFFF)
+    cdef Py_ssize_t longest = _bounded(most, PY_SSIZE_T_MAX)
     cdef Py_ssize_t total = 0
     cdef Py_ssize_t length, place, count = PyList_GET_SIZE(messages)
     cdef bytes framed
@@ -165,12 +181,15 @@ def frame_varints(list messages, most, pack):
 # A decimal number ----------------------------------------------------------------------------------------------------
 
 
-def cut_netstrings(bytes chunk, Py_ssize_t start, most, list messages):
+def cut_netstrings(bytes chunk, first, most, list messages):
     """Cut netstrings of less than 1,000 bytes as the function of `loops.py` does."""
     cdef const unsigned char *at = <const unsigned char *> PyBytes_AS_STRING(chunk)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk)
-    cdef Py_ssize_t longest = min(most, size)
+    cdef Py_ssize_t longest = _bounded(most, size)
+    cdef Py_ssize_t start = _bounded(first, size)
     cdef Py_ssize_t length, begin
+    if start == size:
+        return first
     while start < size:
         length, begin = 0, start
         while begin < size and begin < start + 3 and 0x30 <= at[begin] <= 0x39:

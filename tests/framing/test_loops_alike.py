@@ -54,6 +54,11 @@ def spoiled(chunk: bytes, chance: random.Random) -> bytes:
     return chunk[: chance.randint(0, len(chunk))] if chance.random() < 0.5 else chunk
 
 
+def place(chunk: bytes, chance: random.Random) -> int:
+    """Where a loop begins: mostly at the beginning, or behind the chunk where a long message was skipped."""
+    return chance.choice([0, 0, 0, 0, min(1, len(chunk)), len(chunk), len(chunk) + 1, 2**70])
+
+
 def messages(chance: random.Random) -> list[Any]:
     """Some messages, a few of them of wrong types."""
     longest = chance.choice([1, 3, 130, 300])
@@ -71,10 +76,10 @@ def counted(chance: random.Random) -> Iterator[tuple[str, tuple[Any, ...]]]:
         unpack, pack = field.unpack_from, field.pack
     else:
         unpack, pack = three("big" if width > 0 else "little")
-    most = chance.choice([1, 5, 127, 128, 255])
+    most = min(chance.choice([1, 5, 127, 128, 255, 2**70]), 256 ** abs(width) - 1)  # as the framing takes care of
     frames = b"".join([pack(len(each)) + each for each in messages(chance) if type(each) is bytes and len(each) < 256])
     chunk = spoiled(frames, chance)
-    yield "cut_counted", (chunk, chance.randint(0, min(3, len(chunk))), abs(width), most, unpack, pack, -1)
+    yield "cut_counted", (chunk, place(chunk, chance), abs(width), most, unpack, pack, -1)
     yield "frame_counted", (messages(chance), most, pack)
 
 
@@ -89,10 +94,10 @@ def varint(length: int) -> bytes:
 
 def varints(chance: random.Random) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Calls of the loops for varints."""
-    most = chance.choice([1, 127, 128, 200, 20_000])
+    most = chance.choice([1, 127, 128, 200, 20_000, 2**70])
     long = [bytes(chance.choice([16_383, 16_384]))] if chance.random() < 0.05 else []
     frames = b"".join([varint(len(each)) + each for each in [*messages(chance), *long] if type(each) is bytes])
-    yield "cut_varints", (spoiled(frames, chance), 0, most)
+    yield "cut_varints", (chunk := spoiled(frames, chance), place(chunk, chance), most)
     yield "frame_varints", ([*messages(chance), *long], most, varint)
 
 
@@ -101,7 +106,8 @@ def netstrings(chance: random.Random) -> Iterator[tuple[str, tuple[Any, ...]]]:
     frames = [b"%d:%b," % (len(each), each) for each in messages(chance) if type(each) is bytes]
     frames += [b"007:1234567,", b"1000:" + bytes(1000) + b","] if chance.random() < 0.1 else []
     chance.shuffle(frames)
-    yield "cut_netstrings", (spoiled(b"".join(frames), chance), 0, chance.choice([1, 10, 300, 2000]))
+    chunk = spoiled(b"".join(frames), chance)
+    yield "cut_netstrings", (chunk, place(chunk, chance), chance.choice([1, 10, 300, 2000, 2**70]))
 
 
 KINDS = {"counted": counted, "varints": varints, "netstrings": netstrings}
