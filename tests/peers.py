@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from tcpapp.client.connect import connect
 from tcpapp.connection.connection import Connection
+from tcpapp.connection.shared_timer import SharedTimer
 from tcpapp.server.factory import MessageServerFactory
 from tcpapp.server.listener import Listening, listen
 from tcpapp.telemetry import Closed, Event, Telemetry
@@ -171,7 +172,7 @@ class Peer:
     def timers(self) -> list[Any]:
         """The timers on the clock, except the timer of the connection's timeouts, and except calls that are due now."""
         calls = [each for each in self.clock.getDelayedCalls() if each.getTime() > self.clock.seconds()]
-        return [each for each in calls if getattr(each.func, "__self__", None) is not self.protocol._deadlines]
+        return [each for each in calls if not isinstance(getattr(each.func, "__self__", None), SharedTimer)]
 
     @property
     def waits(self) -> list[str]:

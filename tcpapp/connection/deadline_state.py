@@ -76,7 +76,7 @@ class DeadlineState:
 
 def dump_deadlines(deadlines: Deadlines) -> DeadlineState:
     """The state of `deadlines`, which run on unchanged."""
-    now, stopped, started = deadlines.seconds(), deadlines.stopped, deadlines._started or {}
+    now, stopped, started = deadlines.seconds(), deadlines.stopped, deadlines.own_started() or {}
     received, sent = deadlines.last_received, deadlines.last_sent
 
     def cut(seconds: float) -> float:
@@ -94,7 +94,7 @@ def dump_deadlines(deadlines: Deadlines) -> DeadlineState:
     unfinished, pressure = deadlines._unfinished, deadlines._pressure_until
     return DeadlineState(
         waits={wait: left(wait) for wait in sorted(MOVED_WAITS.intersection(deadlines.started))},
-        timer=None if deadlines._timer_at == inf else cut(deadlines._timer_at - now),
+        timer=None if deadlines.timer_at == inf else cut(deadlines.timer_at - now),
         unfinished=None if unfinished is None else age(later(unfinished, deadlines._message_stopped, now)),
         peer_silent=age(later(max(received, deadlines._peer_silent_since), stopped, now)),
         both_silent=age(later(max(received, sent, deadlines._both_silent_since), stopped, now)),
@@ -138,9 +138,10 @@ def load_deadlines(deadlines: Deadlines, state: DeadlineState) -> None:
 def load_wait(deadlines: Deadlines, name: str, wait: Wait) -> None:
     """Go on with one started wait. It is reported with its whole length."""
     deadlines.start(name, wait.left)
-    if deadlines._started is not None:
-        began, left = deadlines._started[name]
-        deadlines._started[name] = (began + left - wait.of, wait.of)
+    started = deadlines.own_started()
+    if started is not None:
+        began, left = started[name]
+        started[name] = (began + left - wait.of, wait.of)
 
 
 def facts_of(state: DeadlineState) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """
-Every wait of one connection, on one timer.
+Every wait of one connection, on the timer that all connections of its factory share (`tcpapp.connection.shared_timer`).
 
 Some waits begin and end (`start`, `stop`). Others are counted from the last event of their kind. For these, the path
 of a message only stores a time: no timer is touched. When the timer fires and no wait is overdue, it is set again for
@@ -37,16 +37,16 @@ The time of a stalled event loop does not count either: when a timer fires late,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from math import inf
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
+from tcpapp.connection.open_waits import NO_WAITS, SINCE, OpenWaits
 from tcpapp.connection.outcomes import HEARTBEAT, OVERDUE, Settler
-from tcpapp.limits import Timeouts, numbers_of
+from tcpapp.connection.shared_timer import SharedTimer
 
-__all__ = ["Deadlines", "waits_of"]
+__all__ = ["Deadlines"]
 
 STALL = 1.0
 """A timer that is late by more seconds shows a stall of the event loop. Our choice: the default of ``loop_stall``."""
@@ -63,31 +63,10 @@ PEER_WAITS = frozenset(("tls_handshake", "first_message", "body_timeout"))
 RESOLUTION = 0.001
 """Seconds by which a timer can fire early: epoll waits in whole milliseconds, and sums of floats are not exact."""
 
-_ROWS: Final = {each.name: each.metadata for each in numbers_of(Timeouts)}
-
-SINCE: Final[dict[str, str]] = {name: about["since"] for name, about in _ROWS.items() if about["since"]}
-"""The waits that begin again and again on an open connection, and the event from which each is counted."""
-
-OF_SERVERS: Final = frozenset(name for name, about in _ROWS.items() if about["side"] == "server")
-"""The waits that only servers have."""
-
-
-def waits_of(timeouts: Timeouts, *, serves: bool, heartbeats: bool) -> dict[str, float]:
-    """
-    The seconds of the waits that begin again and again on an open connection, as `Deadlines.track` takes them.
-
-    Only a server (`serves`) limits how long its peer is idle. `heartbeats`: the connection sends heartbeats.
-    """
-    return {
-        wait: getattr(timeouts, wait)
-        for wait, since in SINCE.items()
-        if (serves or wait not in OF_SERVERS) and (heartbeats or since != "heartbeat")
-    }
-
 
 class Deadlines:
     """
-    The waits of one connection. They run on the clock that `run_on` gets; without a clock they never end.
+    The waits of one connection. They run on the timer that `share` gets; without a timer they never end.
 
     The receiver sets `last_received` when bytes come. The outbox sets `last_sent` when it gives bytes to the transport;
     until then `last_sent` is `NEVER`. Where `wants_all` is set, the receiver must call `bytes_came` for the next bytes
@@ -103,11 +82,9 @@ class Deadlines:
 
     __slots__ = (
         "_both_silent_since",
-        "_call",
-        "_clock",
+        "_first_since",
         "_last_beat",
         "_message_stopped",
-        "_message_timeout",
         "_missed",
         "_peer_silent_since",
         "_polls",
@@ -115,9 +92,9 @@ class Deadlines:
         "_read_paused",
         "_settler",
         "_started",
-        "_timer_at",
-        "_tracked",
+        "_timer",
         "_unfinished",
+        "_waits",
         "_was_handling",
         "last_received",
         "last_sent",
@@ -126,17 +103,17 @@ class Deadlines:
         "peer_spoke",
         "seconds",
         "stopped",
+        "timer_at",
         "wants_all",
     )
 
     def __init__(self, settler: Settler) -> None:
         self._settler = settler
-        self._clock: IReactorTime | None = None
-        self._message_timeout = inf
-        self._tracked: tuple[tuple[str, float], ...] = ()
+        self._timer: SharedTimer | None = None
+        self._waits = NO_WAITS
         self._started: dict[str, tuple[float, float]] | None = None
-        self._call: IDelayedCall | None = None
-        self._timer_at = inf
+        self._first_since = inf
+        self.timer_at = inf
         self._polls = 0
         self._missed = 0
         self._last_beat = 0.0
@@ -157,10 +134,20 @@ class Deadlines:
         self.seconds: Callable[[], float] = _no_clock
 
     def run_on(self, clock: IReactorTime | None) -> None:
-        """Run all waits on this clock from now on."""
-        self._clock = clock
+        """Run all waits on this clock from now on, with a timer of their own."""
+        self._timer = None
         if clock is not None:
-            self.seconds = clock.seconds
+            self.share(SharedTimer(clock))
+
+    def share(self, timer: SharedTimer) -> None:
+        """Run all waits on this `timer` from now on."""
+        self._timer = timer
+        self.seconds = timer.seconds
+
+    @property
+    def clock(self) -> IReactorTime | None:
+        """The clock that the waits run on."""
+        return None if self._timer is None else self._timer.clock
 
     # What begins and ends.
 
@@ -171,40 +158,67 @@ class Deadlines:
         A wait of infinite `seconds` is never overdue: only the time when it began is of use. The seconds count from
         `since`, an earlier time by the clock, where it is given.
         """
-        if self._clock is None:
+        if self._timer is None:
             return
-        if self._started is None:
-            self._started = {}
+        started = self.own_started()
+        if started is None:
+            started = self._started = {}
         began = self.seconds() if since is None else since
-        self._started[wait] = (began, seconds)
+        started[wait] = (began, seconds)
         self._wake_by(began + seconds)
 
     def stop(self, wait: str) -> None:
         """`wait` ended well. A wait that does not run stays as it is."""
+        if wait == "first_message":
+            self._first_since = inf
         if self._started is not None:
             self._started.pop(wait, None)
             if not self._started:
                 self._started = None
 
+    def own_started(self) -> dict[str, tuple[float, float]] | None:
+        """
+        The started waits, each with its beginning and its seconds; `None` where there is none.
+
+        A new connection has ``first_message`` only, and no dictionary for that.
+        """
+        if self._first_since < inf:
+            if self._started is None:
+                self._started = {}
+            self._started["first_message"] = (self._first_since, self._waits.first_message)
+            self._first_since = inf
+        return self._started
+
     def began(self, wait: str) -> float:
         """When `wait` was started, by the clock; infinity where it was not."""
-        return self._started[wait][0] if self._started is not None and wait in self._started else inf
+        started = self.own_started()
+        return started[wait][0] if started is not None and wait in started else inf
 
     def ends(self, wait: str) -> float:
         """When `wait` is overdue, by the clock; infinity where it was not started, or never is."""
-        return sum(self._started[wait]) if self._started is not None and wait in self._started else inf
+        started = self.own_started()
+        return sum(started[wait]) if started is not None and wait in started else inf
 
     @property
     def started(self) -> tuple[str, ...]:
         """The waits that were started, are neither stopped nor overdue, and have an end."""
-        return tuple(wait for wait, (_, seconds) in (self._started or {}).items() if seconds < inf)
+        return tuple(wait for wait, (_, seconds) in (self.own_started() or {}).items() if seconds < inf)
 
     # Waits that are counted from the last event.
 
-    def track(self, message_timeout: float, **waits: float) -> None:
-        """Begin the waits that begin again and again. Each has its seconds; 0 means that there is no such wait."""
-        self._message_timeout = message_timeout or inf
-        self._tracked = _shared(tuple((wait, seconds) for wait, seconds in waits.items() if seconds))
+    def open(self, waits: OpenWaits) -> None:
+        """The connection is open: begin the `waits` that begin again and again, and ``first_message``."""
+        self._waits = waits
+        self.opened = self.last_received = now = self.seconds()
+        if self._timer is None:
+            return
+        if waits.first_message < inf:
+            self._first_since = now
+        self._wake_by(now + min(waits.first_message, waits.shortest))
+
+    def track(self, waits: OpenWaits) -> None:
+        """Begin those of the `waits` that begin again and again."""
+        self._waits = waits
         self.opened = self.last_received = self.seconds()
         self._wake_for_first()
 
@@ -216,13 +230,15 @@ class Deadlines:
         The receiver can leave this call out where bytes were `whole` and not `unfinished`, unless this is `wants_all`.
         """
         self.peer_spoke = True
-        if whole and self._started is not None:
-            self.stop("first_message")
+        if whole:
+            self._first_since = inf
+            if self._started is not None:
+                self.stop("first_message")
         if not unfinished:
             self._unfinished = None
         elif whole or self._unfinished is None:
             self._unfinished = self.last_received
-            self._wake_by(self.last_received + self._message_timeout)
+            self._wake_by(self.last_received + self._waits.message_timeout)
         self.wants_all = unfinished or not whole
 
     def pause(self) -> None:
@@ -244,7 +260,7 @@ class Deadlines:
         now, stopped = self.seconds(), self.stopped
         self._peer_silent_since = later(max(self.last_received, self._peer_silent_since), stopped, now)
         self._both_silent_since = later(max(self.last_received, self.last_sent, self._both_silent_since), stopped, now)
-        started = self._started
+        started = self.own_started()
         for wait in PEER_WAITS:
             if started is not None and wait in started:
                 began, seconds = started[wait]
@@ -258,42 +274,46 @@ class Deadlines:
     def _resume_message_timeout(self, now: float) -> None:
         if self._unfinished is not None:
             self._unfinished = later(self._unfinished, self._message_stopped, now)
-            self._wake_by(self._unfinished + self._message_timeout)
+            self._wake_by(self._unfinished + self._waits.message_timeout)
         self._message_stopped = inf
 
     def await_peer(self) -> None:
         """Our side has nothing left to do: the waits for the peer are counted from now."""
         self._peer_silent_since = self._both_silent_since = self.seconds()
         self._was_handling = False
-        if self._timer_at == inf:
+        if self.timer_at == inf:
             self._wake_for_first()
 
     def no_more_input(self) -> None:
         """No more bytes of the peer are expected: end the waits for them."""
-        self._tracked = ()
+        self._waits = NO_WAITS
         self._unfinished = None
-        self._message_timeout = inf
-        self.stop("first_message")
-        self.stop("max_age")
+        self._first_since = inf
+        if self._started is not None:
+            self.stop("first_message")
+            self.stop("max_age")
 
     def end(self) -> None:
         """The connection has ended: end all waits for good."""
-        self.no_more_input()
+        self._waits = NO_WAITS
+        self._unfinished = None
+        self._first_since = inf
         self._started = None
-        self._clock = None
         self._settler = _NO_OWNER
         self._unset()
+        self._timer = None
 
     # The timer.
 
     def due(self) -> Iterator[tuple[float, str, float]]:
         """Each wait that runs: when it is overdue, its name, and its length in seconds."""
-        for wait, (began, seconds) in (self._started or {}).items():
+        for wait, (began, seconds) in (self.own_started() or {}).items():
             if self.stopped == inf or wait not in PEER_WAITS:
                 yield began + seconds, wait, seconds
         if self._unfinished is not None and self._message_stopped == inf:
-            yield self._unfinished + self._message_timeout, "message_timeout", self._message_timeout
-        for wait, seconds in self._tracked:
+            seconds = self._waits.message_timeout
+            yield self._unfinished + seconds, "message_timeout", seconds
+        for wait, seconds in self._waits.tracked:
             since = self._since(wait)
             if since < inf:
                 yield since + seconds, wait, seconds
@@ -316,23 +336,19 @@ class Deadlines:
         )
 
     def _wake_by(self, at: float) -> None:
-        if at < self._timer_at and self._clock is not None:
-            self._unset()
-            self._timer_at = at
-            self._call = self._clock.callLater(max(0.0, at - self.seconds()), self._on_timer)
+        if at < self.timer_at and self._timer is not None:
+            self._timer.set(self, at)
 
     def _wake_for_first(self) -> None:
         self._wake_by(min((at for at, _, _ in self.due()), default=inf))
 
     def _unset(self) -> None:
-        call, self._call = self._call, None
-        self._timer_at = inf
-        if call is not None:
-            call.cancel()
+        if self._timer is not None:
+            self._timer.unset(self)
 
-    def _on_timer(self) -> None:
-        late = self.seconds() - self._timer_at
-        self._call, self._timer_at = None, inf
+    def on_timer(self, at: float) -> None:
+        """The time `at` has come, for which the timer was set. The timer calls it."""
+        late = self.seconds() - at
         if self._polls or late > STALL:  # bytes that came during the stall are read before any wait is overdue
             self._polls = (self._polls or POLLS_AFTER_STALL + 1) - 1
             if self._polls:
@@ -341,7 +357,7 @@ class Deadlines:
         self._check_handling()
         now = self.seconds() + RESOLUTION
         for at, wait, seconds in sorted(self.due()):
-            if at <= now and self._clock is not None:
+            if at <= now and self._timer is not None:
                 self._end_wait(wait, seconds)
         self._wake_for_first()
 
@@ -391,9 +407,3 @@ _NO_OWNER: Final = _NoOwner()
 
 def _no_clock() -> float:
     return 0.0
-
-
-@lru_cache(maxsize=64)
-def _shared(waits: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-    """The first tuple that equals `waits`: a server's connections have the same waits, and share one tuple."""
-    return waits

@@ -173,7 +173,7 @@ class Dispatcher(StreamedReplies):
             yield inbox.take()
 
     def _wait_for_turn(self) -> None:
-        clock = self._deadlines._clock
+        clock = self._deadlines.clock
         assert clock is not None
         self.pauses |= AWAITING_TURN
         self._deadlines.start("turn", inf)
@@ -245,7 +245,7 @@ class Dispatcher(StreamedReplies):
                 self._settler,
                 self._inbox,
                 self._fair_share,
-                self._deadlines._clock,
+                self._deadlines.clock,
                 self._deadlines.seconds,
                 self._budget,
             )

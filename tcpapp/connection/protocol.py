@@ -82,7 +82,8 @@ class MessageProtocol(Movable):
         settings = self._settings
         if self._clock is None:
             self._clock = getattr(self.transport, "reactor", None)
-        self._deadlines.run_on(self._clock)
+        if self._clock is not None:
+            self._deadlines.share(settings.timer_on(self._clock))
         keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
         if settings.policies.no_delay:
             send_at_once(self.transport)

@@ -14,10 +14,12 @@ from tcpapp import codecs
 from tcpapp import framing as framings
 from tcpapp.codecs import Codec
 from tcpapp.connection.concurrency import check_concurrency, check_replies
-from tcpapp.connection.deadlines import Deadlines, waits_of
+from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.handlers import handlers_of, value_of
+from tcpapp.connection.open_waits import OpenWaits, waits_of
 from tcpapp.connection.parsing import parts_of, users_codec
 from tcpapp.connection.pending_requests import Key, check_key
+from tcpapp.connection.shared_timer import SharedTimer
 from tcpapp.connection.spread_writes import SpreadWrites
 from tcpapp.errors import InvalidOption, UnsendableMessage
 from tcpapp.framing import Framing
@@ -103,6 +105,8 @@ class Settings:
         self.spread_writes = SpreadWrites()
         self.step_scheduler = StepScheduler()
         self.counters = Counters()
+        self._waits: dict[bool, OpenWaits] = {}
+        self._timer: SharedTimer | None = None
         self.memory_budget = MemoryBudget(self.limits.max_buffered, partial(self.limit_near, "max_buffered"))
         self.key = check_key(options.get("key"))
         self.clock = options.get("clock")
@@ -147,6 +151,7 @@ class Settings:
             changed[name] = replace(changed.get(name, getattr(self, name)), **several)
         for name, each in changed.items():
             setattr(self, name, each)
+        self._waits = {}
         self.memory_budget.limit = self.limits.max_buffered
 
     def frame(self, message: Any) -> bytes:
@@ -155,20 +160,30 @@ class Settings:
 
     def begin_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
         """Begin the waits of an open connection. A server (`serves`) has other waits than a client."""
-        timeouts = self.timeouts
-        if serves and timeouts.first_message:
-            deadlines.start("first_message", timeouts.first_message)
-        if timeouts.max_age:
+        deadlines.open(self._open_waits(serves))
+        if self.timeouts.max_age:
             spread = self.limits.age_jitter / 100
-            deadlines.start("max_age", timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
-        self.track_waits(deadlines, serves=serves)
+            deadlines.start("max_age", self.timeouts.max_age * self.random.uniform(1 - spread, 1 + spread))
 
     def track_waits(self, deadlines: Deadlines, *, serves: bool) -> None:
         """Begin those waits of an open connection that begin again and again."""
-        timeouts = self.timeouts
-        deadlines.track(
-            timeouts.message_timeout, **waits_of(timeouts, serves=serves, heartbeats=self.heartbeat is not None)
-        )
+        deadlines.track(self._open_waits(serves))
+
+    def _open_waits(self, serves: bool) -> OpenWaits:
+        found = self._waits.get(serves)
+        if found is None:
+            timeouts = self.timeouts
+            tracked = waits_of(timeouts, serves=serves, heartbeats=self.heartbeat is not None)
+            first_message = timeouts.first_message if serves else 0.0
+            found = self._waits[serves] = OpenWaits(timeouts.message_timeout, tracked, first_message)
+        return found
+
+    def timer_on(self, clock: IReactorTime) -> SharedTimer:
+        """The timer of all connections that run on `clock`."""
+        timer = self._timer
+        if timer is None or timer.clock is not clock:
+            timer = self._timer = SharedTimer(clock)
+        return timer
 
     def limit_near(self, name: str, value: int, limit: int, where: str = "") -> None:
         """The limit called `name` is near."""

@@ -80,7 +80,7 @@ class StreamedReplies(AppCalls):
             self,
             self._outbox,
             self._fair_share,
-            deadlines._clock,
+            deadlines.clock,
             deadlines.seconds,
             self._budget,
             self._write_high,

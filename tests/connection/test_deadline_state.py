@@ -22,6 +22,7 @@ from tcpapp.connection.deadline_state import (
     read_deadlines,
 )
 from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.open_waits import OpenWaits
 from tcpapp.connection.outcomes import HEARTBEAT, OVERDUE
 from tcpapp.connection.state_form import LONGEST_TIME, pack_facts, unpack_facts
 from tcpapp.errors import InvalidState
@@ -44,7 +45,7 @@ class Rig:
         self.stopped = False
         self.deadlines = Deadlines(self)
         self.deadlines.run_on(self.clock)
-        self.deadlines.track(8.0, **WAITS)
+        self.deadlines.track(OpenWaits(8.0, WAITS))
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         assert outcome in (OVERDUE, HEARTBEAT)
@@ -289,6 +290,6 @@ def test_only_facts_of_deadlines_are_read(change: Any, words: str) -> None:
 def test_a_time_that_never_comes_is_none() -> None:
     """Without a timer, sent bytes, memory pressure or an unfinished message, the time of each is None."""
     deadlines = Deadlines(Rig())
-    assert deadlines._timer_at == inf
+    assert deadlines.timer_at == inf
     state = dump_deadlines(deadlines)
     assert (state.timer, state.sent, state.pressure, state.unfinished) == (None, None, None, None)

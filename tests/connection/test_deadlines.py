@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from tcpapp.connection.deadlines import Deadlines, waits_of
+from tcpapp.connection.deadlines import Deadlines
+from tcpapp.connection.open_waits import OpenWaits
 from tcpapp.connection.outcomes import HEARTBEAT, OVERDUE
-from tcpapp.limits import Timeouts
 
 
 class Rig:
@@ -35,7 +35,7 @@ class Rig:
             self.deadlines.no_more_input()
 
     def track(self, message_timeout: float = 0, **waits: float) -> None:
-        self.deadlines.track(message_timeout, **waits)
+        self.deadlines.track(OpenWaits(message_timeout, waits))
 
     def came(self, whole: bool, unfinished: bool) -> None:
         """Report received bytes, as the connection does."""
@@ -555,18 +555,7 @@ def test_without_a_clock_nothing_is_ever_overdue() -> None:
     clockless = Deadlines(rig)
     clockless.run_on(None)
     clockless.start("handler_timeout", 1)
-    clockless.track(1, idle=1)
+    clockless.track(OpenWaits(1, {"idle": 1}))
     clockless.bytes_came(whole=False, unfinished=True)
     rig.after(10)
     assert (rig.over, rig.timers, clockless.started) == ([], [], ())
-
-
-# Timeouts that run again and again -----------------------------------------------------------------------------------
-
-
-def test_the_repeated_timeouts_follow_the_settings() -> None:
-    """A client has no `idle` timeout, and a connection that cannot send heartbeats misses none."""
-    timeouts = Timeouts(idle=1, idle_read=2, idle_write=3, heartbeat=4)
-    every = {"idle": 1, "idle_read": 2, "idle_write": 3, "heartbeat": 4}
-    assert waits_of(timeouts, serves=True, heartbeats=True) == every
-    assert waits_of(timeouts, serves=False, heartbeats=False) == {"idle_read": 2, "idle_write": 3}

@@ -98,7 +98,7 @@ def test_several_loops_have_their_own_intervals_on_one_timer() -> None:
     """The loops of a connection share its timer, and each has its own interval."""
     peer, slow = ticking(3)
     _, fast = ticking(2, peer=peer)
-    assert [each for each in peer.clock.getDelayedCalls() if "_on_timer" in repr(each.func)] == (
+    assert [each for each in peer.clock.getDelayedCalls() if "SharedTimer._on_call" in repr(each.func)] == (
         peer.clock.getDelayedCalls()
     )
     peer.clock.pump([1] * 6)
