@@ -356,8 +356,8 @@ class Deadlines:
                 return
         self._check_handling()
         now = self.seconds() + RESOLUTION
-        for at, wait, seconds in sorted(self.due()):
-            if at <= now and self._timer is not None:
+        for ends, wait, seconds in sorted(self.due()):
+            if ends <= now and self._timer is not None:
                 self._end_wait(wait, seconds)
         self._wake_for_first()
 

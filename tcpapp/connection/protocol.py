@@ -38,6 +38,7 @@ from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
 from tcpapp.telemetry import LateReply, MessagesSkipped
 from tcpapp.telemetry.statistics import ConnectionInfo
 from tcpapp.transport import keepalive
+from tcpapp.transport.inherited_options import has_inherited
 from tcpapp.transport.layers import ITSELF, close_unanswered, send_at_once, session_on, sets_up_tls, talks_to_itself
 
 __all__ = ["MessageProtocol", "protocol_of"]
@@ -84,9 +85,10 @@ class MessageProtocol(Movable):
             self._clock = getattr(self.transport, "reactor", None)
         if self._clock is not None:
             self._deadlines.share(settings.timer_on(self._clock))
-        keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
-        if settings.policies.no_delay:
-            send_at_once(self.transport)
+        if not has_inherited(self.transport):
+            keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
+            if settings.policies.no_delay:
+                send_at_once(self.transport)
         self._make_parts()
         self._happen(Event.CONNECTED)
         if self.factory is not None:

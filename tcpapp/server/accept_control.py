@@ -79,6 +79,11 @@ class PausablePort:
         if not self._forgotten and was_paused and not self._reasons:
             self.port.startReading()
 
+    def set_options(self, set_on: Callable[[Any], bool]) -> None:
+        """Set the options of connections on the port, by a function that returns whether connections inherit them."""
+        if self._accepting is not None:
+            self._accepting.options_set(set_on(self.port))
+
     def forget(self) -> None:
         """Stop controlling the port, because it is being closed."""
         self._forgotten = True
@@ -94,7 +99,8 @@ class AcceptControl:
     Controls all ports of one server. `token_bucket` limits the accepts, by `clock`; with `None` there is no limit.
 
     `room` returns the number of clients that can still be accepted, if further clients must wait. `failed` is called
-    for each failed accept. Accepts of TLS connections alternate with other steps of `step_scheduler`.
+    for each failed accept. Accepts of TLS connections alternate with other steps of `step_scheduler`. `set_options` sets
+    options on the socket of a port, and returns whether its connections inherit them.
     """
 
     def __init__(
@@ -104,8 +110,10 @@ class AcceptControl:
         room: Callable[[], int] = lambda: sys.maxsize,
         failed: Callable[[IAddress | None, str], None] = _ignored,
         step_scheduler: StepScheduler | None = None,
+        set_options: Callable[[Any], bool] = lambda port: False,
     ) -> None:
         self._failed = failed
+        self._set_options = set_options
         self._step_scheduler = StepScheduler() if step_scheduler is None else step_scheduler
         self.token_bucket = token_bucket
         self.clock = clock
@@ -133,6 +141,7 @@ class AcceptControl:
         """Control this port, too, and return it. It is paused if the other ports are paused by the accept rate."""
         pausable = PausablePort(port, self._acceptable, self._accept_failed, self)
         self._ports[pausable] = None
+        pausable.set_options(self._set_options)
         if self.is_paused:
             pausable.pause("accept_rate")
         if self._is_full:
@@ -145,6 +154,11 @@ class AcceptControl:
         self._ports.pop(pausable, None)
         if not self._ports:
             self._stop_timer()
+
+    def set_options(self) -> None:
+        """Set the options of connections on all ports again, because the settings have changed."""
+        for pausable in self._ports:
+            pausable.set_options(self._set_options)
 
     def run_step(self, step: Callable[[], None]) -> None:
         """Call `step` in this turn of the event loop, or in a later one. See `tcpapp.limits.fairness.StepScheduler`."""

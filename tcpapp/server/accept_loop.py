@@ -85,6 +85,16 @@ class AcceptLoop:
         self._step_runner = step_runner
         self._in_a_row = 0
         self._waits = False
+        self._has_options = False
+
+    def options_set(self, passed_on: bool) -> None:
+        """
+        Note that options of connections were set on the port's socket, and whether later connections inherit them.
+
+        The clients in the backlog can lack them, so ``passes_options_on`` of the port is false until no client waits.
+        """
+        self._has_options = passed_on
+        self._port.passes_options_on = False
 
     def turn(self) -> None:
         """Accept the waiting clients, as many as a turn allows. The reactor calls it as the port's ``doRead``."""
@@ -127,6 +137,7 @@ class AcceptLoop:
         """Return whether the next client can be accepted now, after this `error` of accept(2)."""
         if error.errno in _NO_CLIENT_WAITS:
             self._in_a_row = 0
+            self._port.passes_options_on = self._has_options
             return False
         if error.errno == errno.EMFILE and tcp._reservedFD.available():
             self._close_waiting_clients()

@@ -28,6 +28,7 @@ from tcpapp.server.accept_control import AcceptControl
 from tcpapp.telemetry import Refused
 from tcpapp.telemetry.statistics import ConnectionCounts, Info, ages
 from tcpapp.transport.addresses import describe
+from tcpapp.transport.inherited_options import set_for_clients
 
 __all__ = ["MessageServerFactory", "RefusedProtocol"]
 
@@ -61,7 +62,12 @@ class MessageServerFactory(ServerFactory):
         self.admission: Admission[Any] = Admission(settings.limits, settings.networks, Thresholds(settings.limit_near))
         token_bucket = TokenBucket(settings.limits.accept_rate)
         self.accept_control = AcceptControl(
-            token_bucket, settings.clock, self._room, self._accept_failed, settings.step_scheduler
+            token_bucket,
+            settings.clock,
+            self._room,
+            self._accept_failed,
+            settings.step_scheduler,
+            self._set_options,
         )
         self.connection_counts = ConnectionCounts(self._now())
         self.draining = False
@@ -205,6 +211,12 @@ class MessageServerFactory(ServerFactory):
         self.admission.limits, self.admission.networks = settings.limits, settings.networks
         self.accept_control.token_bucket.rate = settings.limits.accept_rate
         self.accept_control.check_room()
+        self.accept_control.set_options()
+
+    def _set_options(self, port: Any) -> bool:
+        """Set the options of connections on a listening `port`. Returns whether its connections inherit them."""
+        settings = self.settings
+        return set_for_clients(port, settings.limits, settings.timeouts, no_delay=settings.policies.no_delay)
 
     def drain(self, deadline: float | None = None, jitter: float | None = None) -> Deferred[int]:
         """

@@ -16,7 +16,7 @@ from typing import Any
 from tcpapp.limits import Limits, Timeouts
 from tcpapp.transport.layers import bottom_of
 
-__all__ = ["switch_on"]
+__all__ = ["numbers", "switch_on"]
 
 
 def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
@@ -31,13 +31,13 @@ def switch_on(transport: Any, limits: Limits, timeouts: Timeouts) -> None:
     tcp: Any = getattr(transport, "socket", None)
     if getattr(tcp, "family", None) not in (socket.AF_INET, socket.AF_INET6):
         return
-    for name, value in _numbers(limits, timeouts):
+    for name, value in numbers(limits, timeouts):
         if value and hasattr(socket, name):
             with suppress(OSError):  # the peer is gone already, and its end is reported later
                 tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _numbers(limits: Limits, timeouts: Timeouts) -> list[tuple[str, int]]:
+def numbers(limits: Limits, timeouts: Timeouts) -> list[tuple[str, int]]:
     """Return the options of tcp(7) and their values: in whole seconds, the last one in milliseconds."""
     interval, count = (ceil(timeouts.keepalive_interval), limits.keepalive_count) if timeouts.keepalive else (0, 0)
     return [
