@@ -231,6 +231,9 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
 """The next stage after each event, and the actions. An event without a row changes nothing."""
 
 
+END_OF_STREAM: Final = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
+"""The reason of most ends."""
+
 UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; use it once it is open")
 
 
@@ -371,7 +374,7 @@ def cause_of_end(framing: Framing) -> CloseReason:
         framing.finish()
     except UnreadableStream as error:
         return error.close_reason()
-    return CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
+    return END_OF_STREAM
 
 
 def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:

@@ -228,14 +228,17 @@ class Outbox(UnsentQueue):
         """
         self._deadlines.stop("send_progress")
         self._corked, self._corked_size = None, 0
-        handed, self._handed = self._handed or (), None
+        handed, self._handed = self._handed, None
         self._leave_shared()
-        waiting, self._queue = self._queue or (), None
+        waiting, self._queue = self._queue, None
         self.unsent = self._sends = 0
         self._take_no_more()
+        if not handed and not waiting:
+            self.transport = self._settler = _NO_TRANSPORT
+            return [], []
         has_all = flushed
-        ended = [(waiter, has_all) for waiter in handed]
-        for each in waiting:
+        ended = [(waiter, has_all) for waiter in handed or ()]
+        for each in waiting or ():
             has_all = has_all and each.given == len(each.data) and each.stream is None
             if each.waiter is not None:
                 ended.append((each.waiter, has_all))

@@ -49,6 +49,7 @@ def _field(width: int, order: Order) -> struct.Struct | _Odd:
 
 _ORDERS: tuple[Order, Order] = ("big", "little")
 _FIELDS = {(width, order): _field(width, order) for width in range(1, 9) for order in _ORDERS}
+_METHODS = {kind: (field.unpack_from, field.pack) for kind, field in _FIELDS.items()}  # shared by all connections
 
 
 class LengthPrefixed(Sized):
@@ -144,8 +145,7 @@ class LengthPrefixed(Sized):
     def _start(self) -> None:
         super()._start()
         plain = self.offset == self.adjust == 0 and self.strip == self.width
-        field = _FIELDS[self.width, self.order]
-        self._unpack, self._pack = (field.unpack_from, field.pack) if plain else (None, None)
+        self._unpack, self._pack = _METHODS[self.width, self.order] if plain else (None, None)
         self._run_length = -1
 
     @override

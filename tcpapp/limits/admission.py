@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from tcpapp.limits.limits import Limits
-from tcpapp.limits.networks import Networks, Place, ip_of, name_of, place_of
-from tcpapp.limits.thresholds import Thresholds
+from tcpapp.limits.networks import Networks, Place, ip_of, name_of, places_of
+from tcpapp.limits.thresholds import NEAR, Thresholds
 
 __all__ = ["Admission", "Refusal"]
 
@@ -70,8 +70,8 @@ class Admission(Generic[Client]):
         self._thresholds = alarm
         self.networks = networks
         self.refused: Counter[str] = Counter()
-        self._addresses: Counter[Place] = Counter()
-        self._networks: Counter[Place] = Counter()
+        self._addresses: dict[Place, int] = {}
+        self._networks: dict[Place, int] = {}
         self._admitted: dict[Client, tuple[Place, Place] | None] = {}
 
     def __len__(self) -> int:
@@ -102,20 +102,29 @@ class Admission(Generic[Client]):
         places = self._places(address)
         self._admitted[client] = places
         if places is not None:
-            self._addresses[places[0]] += 1
-            self._networks[places[1]] += 1
-        if self._thresholds is not None:
-            self._note_increase(self._thresholds, address, places)
+            one, all_near = places
+            self._addresses[one] = self._addresses.get(one, 0) + 1
+            self._networks[all_near] = self._networks.get(all_near, 0) + 1
+        thresholds, limits = self._thresholds, self.limits
+        if thresholds is not None and (
+            len(self._admitted) >= limits.max_connections * NEAR
+            or (
+                places is not None
+                and (
+                    self._addresses[places[0]] >= limits.max_per_address * NEAR
+                    or self._networks[places[1]] >= limits.max_per_network * NEAR
+                )
+            )
+        ):
+            self._note_increase(thresholds, address, places)
 
     def release(self, client: Client) -> None:
         """Count `client` no longer. Does nothing for a client that was not accepted."""
         places = self._admitted.pop(client, None)
         if places is not None:
-            for counter, place in zip((self._addresses, self._networks), places, strict=True):
-                counter[place] -= 1
-                if not counter[place]:
-                    del counter[place]
-        if self._thresholds is not None:
+            _subtract(self._addresses, places[0])
+            _subtract(self._networks, places[1])
+        if self._thresholds:
             self._note_decrease(self._thresholds, places)
 
     def _note_increase(self, alarm: Thresholds, address: Any, places: tuple[Place, Place] | None) -> None:
@@ -134,14 +143,12 @@ class Admission(Generic[Client]):
         alarm.decreased("max_connections", len(self._admitted), limits.max_connections)
         if places is not None:
             one, all_near = places
-            alarm.decreased("max_per_address", self._addresses[one], limits.max_per_address, one)
-            alarm.decreased("max_per_network", self._networks[all_near], limits.max_per_network, all_near)
+            alarm.decreased("max_per_address", self._addresses.get(one, 0), limits.max_per_address, one)
+            alarm.decreased("max_per_network", self._networks.get(all_near, 0), limits.max_per_network, all_near)
 
     def _places(self, address: Any) -> tuple[Place, Place] | None:
-        ip = ip_of(address)
-        if ip is None:
-            return None
-        return place_of(ip, 32, 128), place_of(ip, self.limits.network_ipv4, self.limits.network_ipv6)
+        host = getattr(address, "host", None)
+        return places_of(host, self.limits.network_ipv4, self.limits.network_ipv6) if type(host) is str else None
 
     def _refusal(self, address: Any) -> Refusal | None:
         limits = self.limits
@@ -158,9 +165,18 @@ class Admission(Generic[Client]):
         places = self._places(address)
         if places is None:
             return None
-        from_address, from_network = self._addresses[places[0]], self._networks[places[1]]
+        from_address, from_network = self._addresses.get(places[0], 0), self._networks.get(places[1], 0)
         if 0 < limits.max_per_address <= from_address:
             return Refusal("max-per-address", from_address, limits.max_per_address)
         if 0 < limits.max_per_network <= from_network:
             return Refusal("max-per-network", from_network, limits.max_per_network)
         return None
+
+
+def _subtract(counts: dict[Place, int], place: Place) -> None:
+    """Count one client less at this place. Only places with clients are remembered."""
+    left = counts[place] - 1
+    if left:
+        counts[place] = left
+    else:
+        del counts[place]

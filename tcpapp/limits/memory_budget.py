@@ -86,8 +86,9 @@ class MemoryBudget:
 
     def forget(self, holder: Holder) -> None:
         """Note that `holder` has ended, and holds nothing any more."""
-        self._paused.pop(holder, None)
-        self.update(holder, 0)
+        if holder in self._held or self._paused:
+            self._paused.pop(holder, None)
+            self.update(holder, 0)
 
     def _set(self, holder: Holder, amount: int) -> int:
         before = self._held.pop(holder, 0)

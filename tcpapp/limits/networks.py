@@ -15,7 +15,7 @@ from typing import Any
 
 from tcpapp.errors import InvalidAddress
 
-__all__ = ["Networks", "Place", "ip_of", "name_of", "place_of", "plain_host"]
+__all__ = ["Networks", "Place", "ip_of", "name_of", "place_of", "places_of", "plain_host"]
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -56,6 +56,15 @@ def place_of(ip: IP, bits_ipv4: int, bits_ipv6: int) -> Place:
     """Return the network of `ip` with this many leading bits; 32 bits (IPv6: 128) are the address itself."""
     bits = bits_ipv4 if ip.version == 4 else bits_ipv6
     return ip.version, (int(ip) >> (ip.max_prefixlen - bits)).to_bytes(ip.max_prefixlen // 8, "big")
+
+
+@lru_cache(maxsize=1024)  # each connection looks up its places twice; connections from one address share the result
+def places_of(host: str, bits_ipv4: int, bits_ipv6: int) -> tuple[Place, Place] | None:
+    """
+    Return the address and the network of a peer's `host`, with this many leading bits; `None` if that is no IP address.
+    """
+    ip = _ip(host)
+    return None if ip is None else (place_of(ip, 32, 128), place_of(ip, bits_ipv4, bits_ipv6))
 
 
 def name_of(ip: IP, bits: int) -> str:

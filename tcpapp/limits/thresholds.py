@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tcpapp.limits.networks import Place
 
-__all__ = ["Notify", "Thresholds"]
+__all__ = ["NEAR", "Notify", "Thresholds"]
 
 NEAR = 0.8
 """
@@ -44,6 +44,10 @@ class Thresholds:
     def __init__(self, notify: Notify) -> None:
         self._notify = notify
         self._near: set[tuple[str, Place | None]] = set()
+
+    def __bool__(self) -> bool:
+        """Return whether a limit is near."""
+        return bool(self._near)
 
     def increased(
         self, name: str, value: int, limit: int, place: Place | None = None, where: Callable[[], str] = lambda: ""

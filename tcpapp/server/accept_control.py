@@ -34,6 +34,10 @@ PAUSE_AFTER_FAILURE = 1.0
 """Seconds to wait after the system could accept no client. Source: the longest pause of Go's net/http."""
 
 
+def _none_inherited(_: Any) -> bool:
+    return False
+
+
 def _ignored(address: Any, error_name: str, system_wide: bool = False) -> None: ...
 
 
@@ -99,8 +103,8 @@ class AcceptControl:
     Controls all ports of one server. `token_bucket` limits the accepts, by `clock`; with `None` there is no limit.
 
     `room` returns the number of clients that can still be accepted, if further clients must wait. `failed` is called
-    for each failed accept. Accepts of TLS connections alternate with other steps of `step_scheduler`. `set_options` sets
-    options on the socket of a port, and returns whether its connections inherit them.
+    for each failed accept. Accepts of TLS connections alternate with other steps of `step_scheduler`. `set_options`
+    sets options on the socket of a port, and returns whether its connections inherit them.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class AcceptControl:
         room: Callable[[], int] = lambda: sys.maxsize,
         failed: Callable[[IAddress | None, str], None] = _ignored,
         step_scheduler: StepScheduler | None = None,
-        set_options: Callable[[Any], bool] = lambda port: False,
+        set_options: Callable[[Any], bool] = _none_inherited,
     ) -> None:
         self._failed = failed
         self._set_options = set_options

@@ -179,7 +179,8 @@ class MessageServerFactory(ServerFactory):
         self.connection_counts.closed[reason.rule] += 1
         self._open.pop(connection, None)
         self.accept_control.check_room()
-        self._fire_waiters()
+        if self._waiters:
+            self._fire_waiters()
 
     def change(
         self,

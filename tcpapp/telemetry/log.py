@@ -36,6 +36,9 @@ class RateLimitedLog:
     counts all events.
     """
 
+    only_news = True
+    """A connection that opens, or that ends cleanly, makes no line, so it needs no event."""
+
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         self._rates = LineRates(seconds)
 
