@@ -38,12 +38,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
 from tcpapp.connection.open_waits import NO_WAITS, SINCE, OpenWaits
-from tcpapp.connection.outcomes import HEARTBEAT, OVERDUE, Settler
+from tcpapp.connection.outcomes import ENDED, HEARTBEAT, OVERDUE, Settler
 from tcpapp.connection.shared_timer import SharedTimer
 
 __all__ = ["Deadlines"]
@@ -299,7 +299,7 @@ class Deadlines:
         self._unfinished = None
         self._first_since = inf
         self._started = None
-        self._settler = _NO_OWNER
+        self._settler = ENDED
         self._unset()
         self._timer = None
 
@@ -390,19 +390,6 @@ class Deadlines:
 def later(since: float, stopped: float, now: float) -> float:
     """The start of a wait that began at `since`, moved so that the time from `stopped` to `now` does not count."""
     return now - max(0.0, stopped - since) if stopped < inf else since
-
-
-class _NoOwner:
-    """Stands in for an ended connection, so that its deadlines do not keep it in memory."""
-
-    @property
-    def is_handling(self) -> bool:
-        return False
-
-    def settle(self, outcome: int, detail: Any = None) -> None: ...
-
-
-_NO_OWNER: Final = _NoOwner()
 
 
 def _no_clock() -> float:

@@ -114,3 +114,14 @@ class Settler(Protocol):
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         """Do what `outcome` asks for."""
+
+
+class _EndedSettler:
+    """Stands in for an ended connection, so that its parts do not keep it in memory."""
+
+    is_handling = False
+
+    def settle(self, outcome: int, detail: Any = None) -> None: ...
+
+
+ENDED: Final = _EndedSettler()

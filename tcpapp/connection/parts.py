@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
@@ -19,6 +19,7 @@ from tcpapp.connection.buffered_bytes import BufferedBytes
 from tcpapp.connection.concurrent_dispatcher import ConcurrentDispatcher
 from tcpapp.connection.deadlines import Deadlines
 from tcpapp.connection.dispatcher import Dispatcher
+from tcpapp.connection.handlers import Handlers
 from tcpapp.connection.inbox import Inbox
 from tcpapp.connection.lifecycle import Lifecycle, Stage
 from tcpapp.connection.outbox import Outbox
@@ -35,12 +36,13 @@ from tcpapp.connection.throttle import Throttle
 from tcpapp.connection.tls_handshake import Handshake
 from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing, Parser
+from tcpapp.limits import Limits, Policies
 from tcpapp.telemetry import Event, RecorderFailed
-from tcpapp.telemetry.counters import MessageCounter
+from tcpapp.telemetry.counters import MessageCounter, Throughput
 from tcpapp.telemetry.statistics import Totals
 from tcpapp.transport.layers import close_by_halves
 
-__all__ = ["CLOSED_PARTS", "ClosedReceiver", "Parts"]
+__all__ = ["CLOSED_PARTS", "NO_COUNTS", "ClosedReceiver", "Parts"]
 
 
 class _ClosedParts:
@@ -72,6 +74,14 @@ IDS: Final = count(1)
 
 CLOSED_PARTS: Any = _ClosedParts()
 
+NO_COUNTS: Final = MessageCounter(Throughput())
+"""The counters of a connection that has had no message, or whose transport another protocol has."""
+
+LATE: Final = frozenset(
+    ("_buffered", "_dispatcher", "_framing", "_inbox", "_outbox", "_read_control", "_receiver", "_throttle")
+)
+"""The parts that a connection makes when it needs the first of them."""
+
 
 class ClosedReceiver(_ClosedParts):
     """Stands in for the receiver of a connection that has ended, and keeps its `totals`."""
@@ -95,6 +105,7 @@ class Parts(Protocol):
         "_deadlines",
         "_dispatcher",
         "_framing",
+        "_handlers",
         "_handshake",
         "_id",
         "_inbox",
@@ -108,6 +119,7 @@ class Parts(Protocol):
         "_tasks",
         "_throttle",
         "_unhandled",
+        "_unmade",
         "connected",
         "factory",
         "transport",
@@ -139,6 +151,17 @@ class Parts(Protocol):
         self._unhandled = 0
         self._bodies: Bodies | None = None
         self._codec = settings.codec
+        self._handlers: Handlers | None = None
+        self._unmade: tuple[Limits, Policies] | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the parts when the first of them is needed: a connection that is open and silent has none."""
+            if name in LATE and self._unmade is not None:
+                self._make_parts()
+                return getattr(self, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def connection(self) -> Any:
@@ -159,6 +182,8 @@ class Parts(Protocol):
     @property
     def is_handling(self) -> bool:
         """Whether our side has a message to answer: it waits for the app, or for the app's reply."""
+        if self._unmade is not None:
+            return False
         dispatcher = self._dispatcher
         return bool(self._inbox or self._throttle.pending or dispatcher.pauses & PAUSED or dispatcher.in_flight)
 
@@ -186,8 +211,11 @@ class Parts(Protocol):
             handshake.end()
 
     def _make_parts(self) -> None:
-        """Make the parts of a connection that has a transport."""
-        settings, limits, deadlines = self._settings, self._settings.limits, self._deadlines
+        """Make the parts of a connection that has a transport, with the limits of the time when it got that."""
+        rules, self._unmade = self._unmade, None
+        assert rules is not None
+        settings = self._settings.with_rules(rules)
+        limits, deadlines = settings.limits, self._deadlines
         self._framing = settings.framing.fresh()
         self._read_control = ReadControl(self.transport, self._lifecycle, deadlines, limits.write_high)
         self._inbox = Inbox(limits, self._read_control, self._lifecycle, settings.codec)
@@ -204,6 +232,17 @@ class Parts(Protocol):
         )
         if isinstance(self._framing, Parser):
             self._use_bodies(self._framing)
+        handlers, self._handlers = self._handlers, None
+        if handlers is not None:
+            self._dispatcher.enter(self._lifecycle.stage.pauses)
+            self._dispatcher.start(handlers)
+
+    def _start_dispatcher(self, handlers: Handlers) -> None:
+        """Tell the app, by its `handlers`, that it is open. Makes no part if the app has no need of that."""
+        if self._unmade is None or handlers.opened is not None or handlers.talk is not None:
+            self.settle(self._dispatcher.start(handlers))
+        else:
+            self._handlers = handlers
 
     def _use_bodies(self, framing: Parser) -> None:
         """Let the messages of `framing` have bodies, which the connection holds."""
@@ -221,6 +260,8 @@ class Parts(Protocol):
     @property
     def counters(self) -> tuple[MessageCounter, MessageCounter]:
         """The counters of what it received and of what it sent, while it is connected."""
+        if self._unmade is not None:
+            return NO_COUNTS, NO_COUNTS
         return self._receiver, self._outbox if self._recording is None else self._recording.outbox
 
     @property
@@ -228,7 +269,7 @@ class Parts(Protocol):
         """What it received and sent in all, and how long it was open, so far or until its end."""
         if self._lifecycle.stage is Stage.UNOPENED:
             return Totals()
-        if isinstance(self._receiver, ClosedReceiver):
+        if self._unmade is None and isinstance(self._receiver, ClosedReceiver):
             return self._receiver.totals
         received, sent = self.counters
         duration = self._deadlines.seconds() - self._deadlines.opened if self._lifecycle.opened else 0.0

@@ -89,7 +89,9 @@ class MessageProtocol(Movable):
             keepalive.switch_on(self.transport, settings.limits, settings.timeouts)
             if settings.policies.no_delay:
                 send_at_once(self.transport)
-        self._make_parts()
+        self._unmade = settings.rules
+        if settings.reads_specially:
+            self._make_parts()
         self._happen(Event.CONNECTED)
         if self.factory is not None:
             self.factory.connection_made(self._connection)
@@ -133,15 +135,19 @@ class MessageProtocol(Movable):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is lost: fire or fail all waiters, and stop everything that runs. Twisted calls it."""
-        if self._lifecycle.stage.sends:
-            self.settle(self._throttle.release_last())
         stage = self._lifecycle.stage
+        if self._unmade is not None:
+            self._make_parts()
+        if stage.sends and self._throttle.pending:
+            self.settle(self._throttle.release_last())
+            stage = self._lifecycle.stage
         flushed = stage.state is State.CLOSING and stage is not Stage.ABORTING
         if self._happen(Event.LOST, cause_of_loss(reason, self._framing)):
             self._end(flushed and isinstance(reason.value, ConnectionDone))
             if self._successor is not None and self._successor.begun:
                 self._successor.lost(reason)
-        drop_frames(reason)  # OpenSSL's errors hold the frames of TLS that they passed through
+        if reason is not connectionDone:
+            drop_frames(reason)  # OpenSSL's errors hold the frames of TLS that they passed through
 
     # What its parts report.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import fields, replace
 from functools import partial
 from random import Random
 from typing import Any, TypedDict
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IReactorTime
 from typing_extensions import Unpack
 
@@ -105,6 +107,7 @@ class Settings:
         self.spread_writes = SpreadWrites()
         self.step_scheduler = StepScheduler()
         self.counters = Counters()
+        self.rules = (self.limits, self.policies)
         self._waits: dict[bool, OpenWaits] = {}
         self._timer: SharedTimer | None = None
         self.memory_budget = MemoryBudget(self.limits.max_buffered, partial(self.limit_near, "max_buffered"))
@@ -152,6 +155,7 @@ class Settings:
         for name, each in changed.items():
             setattr(self, name, each)
         self._waits = {}
+        self.rules = (self.limits, self.policies)
         self.memory_budget.limit = self.limits.max_buffered
 
     def frame(self, message: Any) -> bytes:
@@ -177,6 +181,20 @@ class Settings:
             first_message = timeouts.first_message if serves else 0.0
             found = self._waits[serves] = OpenWaits(timeouts.message_timeout, tracked, first_message)
         return found
+
+    def with_rules(self, rules: tuple[Limits, Policies]) -> Settings:
+        """These settings with the limits and policies of an earlier time, for a connection that began then."""
+        if rules is self.rules:
+            return self
+        earlier = copy(self)
+        earlier.limits, earlier.policies = rules
+        return earlier
+
+    @property
+    def reads_specially(self) -> bool:
+        """Whether a transport must be told, before it reads, how many bytes a read takes. Twisted's default is told."""
+        limits = self.limits
+        return bool(limits.byte_rate) or limits.write_high != FileDescriptor.bufferSize or self.concurrency > 1
 
     def timer_on(self, clock: IReactorTime) -> SharedTimer:
         """The timer of all connections that run on `clock`."""

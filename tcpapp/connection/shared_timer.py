@@ -65,7 +65,7 @@ class SharedTimer:
         self._running = 0
 
     def __len__(self) -> int:
-        """How many times are kept, those that no longer count included."""
+        """How many times are kept, with the times that no longer count."""
         return self._count
 
     def set(self, deadlines: Any, at: float) -> None:

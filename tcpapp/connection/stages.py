@@ -66,7 +66,8 @@ class Stages(Spawning):
         """Do the `actions`: first what the new stage needs, last what runs the user's code."""
         if not actions:
             return
-        self._dispatcher.enter(self._lifecycle.stage.pauses)
+        if self._unmade is None:
+            self._dispatcher.enter(self._lifecycle.stage.pauses)
         if actions & END_WAITS:
             self._deadlines.no_more_input()
         if actions & STOP_READING and self._lifecycle.cause.by is not EndedBy.PEER:
@@ -113,12 +114,13 @@ class Stages(Spawning):
             handlers, failure = Handlers(None, None), Failure()
         if self.factory is not None:
             self.factory.connection_opened(self.connection)
-        self._emit(Opened)
+        if settings.telemetry.hears_routine:
+            self._emit(Opened)
         if failure is not None:
             self._app_failed(failure)
             failure = None  # it holds this frame
         if self._lifecycle.stage is not Stage.CLOSED:  # a listener can end the connection above
-            self.settle(self._dispatcher.start(handlers))
+            self._start_dispatcher(handlers)
         self._lifecycle.fire_open()
 
     def _continue_app(self) -> None:
@@ -224,8 +226,10 @@ class Stages(Spawning):
 
     def _take_waiters(self) -> list[Deferred[Any]]:
         """Remove all that wait for a message or a reply, in the order in which they fail."""
-        requests = self._dispatcher.requests
-        return [*self._inbox.take_waiters(), *(() if requests is None else requests.take_waiters())]
+        requests, inbox = self._dispatcher.requests, self._inbox
+        if requests is None and not inbox.awaited:
+            return []
+        return [*inbox.take_waiters(), *(() if requests is None else requests.take_waiters())]
 
     def _fail(self, waiters: list[Deferred[Any]]) -> None:
         """Fail `waiters`, and note which tasks, and whether the conversation, know of the end by that."""
@@ -258,7 +262,7 @@ class Stages(Spawning):
         if self._dispatcher is CLOSED_PARTS:
             return
         self._unhandled += self._throttle.drop()
-        if all_of_it or not self._dispatcher.receive_only:
+        if self._inbox.in_use and (all_of_it or not self._dispatcher.receive_only):
             self._unhandled += self._inbox.drop()
         if self._lifecycle.stage is not Stage.CLOSED:  # else `end` needs them, to see which bytes the transport has
             self._outbox.drop()
@@ -293,12 +297,13 @@ class Stages(Spawning):
         if over and self._tasks is None:
             self._leave_factory(ended)
         self._fail(waiters)
-        fire_all(sent, None)
-        self._fail(unsent)
-        tell = partial(self._tell_of_end, ended, waited_for, len(unsent), totals)
+        if sent or unsent:
+            fire_all(sent, None)
+            self._fail(unsent)
         if self._tasks is None:
-            tell()
+            self._tell_of_end(ended, waited_for, len(unsent), totals)
         else:
+            tell = partial(self._tell_of_end, ended, waited_for, len(unsent), totals)
             self._end_tasks(self._tasks, partial(self._end_with_tasks, ended, tell))
 
     def _leave_factory(self, ended: CloseReason) -> None:
@@ -325,9 +330,12 @@ class Stages(Spawning):
     def _emit_end(self, unsent: int, totals: Totals) -> None:
         """Tell the listeners that the connection has ended, with this many `unsent` messages."""
         ended = self._lifecycle.cause
+        if not self._settings.telemetry:
+            return
         probe = not self._deadlines.peer_spoke and self._serves and ended.rule in ("end-of-stream", "lost")
         if self._lifecycle.opened:
-            self._emit(Closed, ended, self._unhandled, probe, unsent, *totals)
+            if self._unhandled or not (ended.clean or probe) or self._settings.telemetry.hears_routine:
+                self._emit(Closed, ended, self._unhandled, probe, unsent, *totals)
         else:
             self._emit(NeverOpened, ended, probe)
 

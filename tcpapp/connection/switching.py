@@ -18,7 +18,7 @@ from tcpapp.close_reason import CloseReason, EndedBy
 from tcpapp.codecs import Codec
 from tcpapp.connection.lifecycle import Event, Stage, State, cause_of_end, cause_of_failure
 from tcpapp.connection.parsing import users_codec
-from tcpapp.connection.parts import CLOSED_PARTS
+from tcpapp.connection.parts import CLOSED_PARTS, NO_COUNTS
 from tcpapp.connection.pause_flags import AWAITING_REPLY, HANDLING, RECEIVE_ONLY
 from tcpapp.connection.settings import Settings
 from tcpapp.connection.stages import Stages
@@ -26,14 +26,11 @@ from tcpapp.connection.successor import Successor
 from tcpapp.errors import InvalidOption
 from tcpapp.framing import Framing, Parser, from_string
 from tcpapp.telemetry import AppFailed, MessagesSkipped
-from tcpapp.telemetry.counters import MessageCounter, Throughput
+from tcpapp.telemetry.counters import MessageCounter
 
 __all__ = ["Switchable"]
 
 TAKEN_OVER: Final = CloseReason(EndedBy.US, "taken-over", "another protocol has the transport")
-
-NO_COUNTS: Final = MessageCounter(Throughput())
-"""The counters of a connection whose transport another protocol has: its counts are in the totals already."""
 
 
 class InputEnd(NamedTuple):
@@ -258,6 +255,6 @@ class Switchable(Stages):
     @override
     def counters(self) -> tuple[MessageCounter, MessageCounter]:
         """The counters of what it received and of what it sent, while it is connected and not taken over."""
-        if self._dispatcher is CLOSED_PARTS:
+        if self._unmade is None and self._dispatcher is CLOSED_PARTS:
             return NO_COUNTS, NO_COUNTS
         return super().counters

@@ -30,7 +30,7 @@ def set_for_clients(port: Any, limits: Limits, timeouts: Timeouts, *, no_delay: 
 
     They are TCP_NODELAY, if `no_delay` says so, keepalive, and the numbers of both timeouts.
     """
-    listening = getattr(port, "socket", None)
+    listening: Any = getattr(port, "socket", None)
     family = getattr(listening, "family", None)
     if not COPIES or family not in (socket.AF_INET, socket.AF_INET6) or not getattr(port, "_shouldShutdown", False):
         return False

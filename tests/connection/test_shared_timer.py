@@ -128,7 +128,7 @@ def test_a_time_that_is_set_while_others_are_called_has_another_turn() -> None:
     assert (turns, len(rig.called)) == (4, 4)
 
 
-def test_one_that_ends_another_is_the_last_call() -> None:
+def test_a_connection_that_is_ended_by_another_is_not_called() -> None:
     """A connection that is ended by the call of another one is not called in the same turn either."""
     rig = Rig()
     sleepers = [rig.sleeps(name, 1) for name in "abc"]

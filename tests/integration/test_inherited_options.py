@@ -103,7 +103,7 @@ async def test_accepted_sockets_have_the_options_without_a_call_for_each(
 
 @bounded
 async def test_changed_options_hold_for_later_connections(serve: Any, global_reactor: Any) -> None:
-    """`change` sets the options of the listening socket again: also those that are switched off."""
+    """`change` sets the options of the listening socket again, and also switches options off."""
     app = Opened()
     server = await serve(app, **GUARDS)
     await emptied(server, app, global_reactor)
