@@ -1,4 +1,4 @@
-"""The waits of an open connection, which all connections of a factory share: those that begin again and again."""
+"""The waits of an open connection that begin again and again: all connections of a factory share one object."""
 
 from __future__ import annotations
 
