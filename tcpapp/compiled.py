@@ -31,6 +31,7 @@ MODULES = (
     "tcpapp.framing.want_types",
     "tcpapp.framing.reader",
     "tcpapp.telemetry.counters",
+    "tcpapp.connection.shared_timer",
     "tcpapp.connection.deadlines",
     "tcpapp.connection.inbox",
     "tcpapp.connection.waiting_bytes",

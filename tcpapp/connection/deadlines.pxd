@@ -5,11 +5,9 @@ cdef int HEARTBEAT, OVERDUE
 
 cdef class Deadlines:
     cdef public double _both_silent_since
-    cdef public object _call
-    cdef public object _clock
+    cdef public double _first_since
     cdef public double _last_beat
     cdef public double _message_stopped
-    cdef public double _message_timeout
     cdef public Py_ssize_t _missed
     cdef public double _peer_silent_since
     cdef public Py_ssize_t _polls
@@ -17,9 +15,9 @@ cdef class Deadlines:
     cdef public bint _read_paused
     cdef public object _settler
     cdef public dict _started
-    cdef public double _timer_at
-    cdef public tuple _tracked
+    cdef public object _timer
     cdef public object _unfinished
+    cdef public object _waits
     cdef public bint _was_handling
     cdef public double last_received
     cdef public double last_sent
@@ -28,9 +26,11 @@ cdef class Deadlines:
     cdef public bint peer_spoke
     cdef public object seconds
     cdef public double stopped
+    cdef public double timer_at
     cdef public bint wants_all
 
     cpdef start(self, str wait, double seconds, since=*)
     cpdef stop(self, str wait)
+    cpdef dict own_started(self)
     @cython.locals(whole=cython.bint, unfinished=cython.bint)
     cpdef bytes_came(self, bint whole, bint unfinished)
