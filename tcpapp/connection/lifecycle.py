@@ -231,9 +231,6 @@ TRANSITIONS: Final[dict[tuple[Stage, Event], tuple[Stage, int]]] = {
 """The next stage after each event, and the actions. An event without a row changes nothing."""
 
 
-END_OF_STREAM: Final = CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
-"""The reason of most ends."""
-
 UNOPENED_REASON = CloseReason(EndedBy.US, "unopened", "it is not connected yet; use it once it is open")
 
 
@@ -374,7 +371,8 @@ def cause_of_end(framing: Framing) -> CloseReason:
         framing.finish()
     except UnreadableStream as error:
         return error.close_reason()
-    return END_OF_STREAM
+    # Each connection has an object of its own: `_app_failed` tells by it whether an error is of another connection.
+    return CloseReason(EndedBy.PEER, "end-of-stream", "the peer closed its side")
 
 
 def cause_of_loss(loss: Failure, framing: Framing) -> CloseReason:
