@@ -105,18 +105,18 @@ class Admission(Generic[Client]):
             one, all_near = places
             self._addresses[one] = self._addresses.get(one, 0) + 1
             self._networks[all_near] = self._networks.get(all_near, 0) + 1
-        thresholds, limits = self._thresholds, self.limits
-        if thresholds is not None and (
-            len(self._admitted) >= limits.max_connections * NEAR
-            or (
-                places is not None
-                and (
-                    self._addresses[places[0]] >= limits.max_per_address * NEAR
-                    or self._networks[places[1]] >= limits.max_per_network * NEAR
-                )
-            )
-        ):
-            self._note_increase(thresholds, address, places)
+        if self._thresholds is not None and self._is_near(places):
+            self._note_increase(self._thresholds, address, places)
+
+    def _is_near(self, places: tuple[Place, Place] | None) -> bool:
+        """Whether a limit can be near: most clients come when none is. A limit of 0 is no limit."""
+        limits = self.limits
+        if len(self._admitted) >= limits.max_connections * NEAR:
+            return True
+        if places is None:
+            return False
+        one, all_near = limits.max_per_address * NEAR, limits.max_per_network * NEAR
+        return 0 < one <= self._addresses[places[0]] or 0 < all_near <= self._networks[places[1]]
 
     def release(self, client: Client) -> None:
         """Count `client` no longer. Does nothing for a client that was not accepted."""
