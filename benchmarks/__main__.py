@@ -22,6 +22,7 @@ GROUPS = (
     "echo",
     "attacks",
     "clients",
+    "blocking",
     "concurrency",
     "memory",
     "streams",

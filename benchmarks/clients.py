@@ -176,7 +176,7 @@ def calls(rounds: int, seconds: float) -> list[Row]:
             for name in CALLERS:
                 found[name].append(calls_a_second(name, amps if name == "amp" else ours, seconds))
     return [
-        ratio_row(CALLS, "Client.request", found["tcpapp"], "Twisted AMP", found["amp"], 3.0),
+        ratio_row(CALLS, "Client.request", found["tcpapp"], "Twisted AMP", found["amp"], 5.0),
         ratio_row(CALLS, "Connection.request", found["tcpapp-connection"], "Twisted AMP", found["amp"]),
     ]
 

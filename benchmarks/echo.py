@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,15 @@ TITLES = {
     "tcpapp-batch-compiled": "tcpapp, compiled, batch form",
     "tcpapp-tls": "tcpapp",
     "tcpapp-room": "tcpapp",
+    "tcpapp-room-compiled": "tcpapp, compiled",
+    "tcpapp-async": "tcpapp, async def",
+    "tcpapp-async-compiled": "tcpapp, compiled, async def",
+    "tcpapp-send": "tcpapp, send()",
+    "tcpapp-send-compiled": "tcpapp, compiled, send()",
+    "tcpapp-conversation": "tcpapp, conversation",
+    "tcpapp-conversation-compiled": "tcpapp, compiled, conversation",
+    "asyncio-room": "asyncio streams",
+    "uvloop-room": "uvloop Protocol, by hand",
     "twisted-room": "Twisted Int32StringReceiver",
     "twisted-bare": "bare Twisted Protocol",
     "twisted-line": "Twisted LineReceiver",
@@ -108,12 +118,12 @@ def serving(name: str, port: int = 0) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Load:
-    """A constant load of the load generator on a server."""
+    """A constant load of the load generator on a server. `size`: the bytes of a message, or as "1-128" mixed ones."""
 
     inflight: int
     seconds: float
     connections: int = CONNECTIONS
-    size: int = SIZE
+    size: int | str = SIZE
 
     @property
     def warmup(self) -> float:
@@ -131,14 +141,16 @@ class Load:
         framing = FRAMINGS.get(server.name.partition("@")[0], "int32")
         command = [str(LOADGEN), "127.0.0.1", *map(str, numbers), framing, str(self.warmup)]
         ran, waited = cpu_seconds(server.pid)
+        began = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             pin(process.pid, processors().load)
             out, errors = process.communicate(timeout=self.seconds + 60)
+        took = time.perf_counter() - began
         ran, waited = (now - then for now, then in zip(cpu_seconds(server.pid), (ran, waited), strict=True))
         if process.returncode:
             raise RuntimeError(f"{server.name} under load: {errors.strip() or out.strip() or process.returncode}")
         found: dict[str, float] = json.loads(out)
-        disturbed = max(found["loadgen_waited"], waited / (self.seconds + self.warmup))
+        disturbed = max(found["loadgen_waited"], waited / took)
         return {**found, "cpu_us": ran / found["answered"] * 1e6, "disturbed": disturbed}
 
 

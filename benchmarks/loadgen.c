@@ -4,7 +4,8 @@
  *     loadgen HOST PORT CONNECTIONS INFLIGHT SIZE SECONDS [int32|line|amp] [WARMUP_SECONDS [MAX_MESSAGES]]
  *
  * Opens CONNECTIONS to HOST (an IPv4 address of this machine), keeps INFLIGHT messages of SIZE bytes under way on each,
- * and prints one line of JSON. Messages carry a 4-byte big-endian length before them ("int32"), or a line feed after
+ * and prints one line of JSON. A SIZE as 1-128 mixes messages of 1 to 128 bytes: each length is drawn by itself, with a
+ * fixed seed, so that each run has the same ones. Messages carry a 4-byte big-endian length before them ("int32"), or a line feed after
  * them ("line"), or are the argument `data` of AMP's command Echo ("amp"; up to 65,535 bytes).
  *
  * What is sent on a connection is one ring of frames, over and over, each frame with its own content; so what an echo
@@ -35,12 +36,17 @@
 #define MAX_CONNECTIONS 5000
 #define MAX_INFLIGHT 65536
 #define MAX_SIZE (16 * 1024 * 1024)
+#define MAX_HEAD 64 /* bytes around a message */
 #define MAX_AMP 65535 /* its lengths have two bytes */
 #define MAX_SECONDS 60.0
 #define MAX_MESSAGES UINT64_C(1000000000)
 #define MAX_RING (256u * 1024 * 1024)
 
+#define MIXED 1024             /* frames of a ring of mixed lengths, at least: a guess from the last lengths is of no use */
+#define SEED UINT64_C(0x9E3779B97F4A7C15) /* any number but 0 */
+
 #define STALL_SECONDS 3.0    /* a server that answers nothing for this long has lost a message */
+#define ACCEPT_SECONDS 20.0  /* a server that has not answered on each connection by then is measured as it is */
 #define READ_BYTES (64 * 1024) /* what Twisted reads at once, so that neither side sees larger pieces */
 #define EVENTS 512
 #define SECOND 1000000000ull
@@ -59,7 +65,7 @@ struct connection {
 
 static struct {
     const char *host;
-    long port, connections, inflight, size;
+    long port, connections, inflight, size, largest, frames;
     double seconds, warmup;
     uint64_t max_messages;
     const char *framing;
@@ -72,17 +78,16 @@ static struct {
     bool counting;
 } found;
 
-/* What stands around a message: what is sent, and what comes back. */
-struct frame {
-    unsigned char before[64], after[2];
-    uint64_t before_bytes, after_bytes, bytes;
+/* What is sent, and what comes back: frames, over and over. */
+struct frames {
+    uint64_t *ends; /* where each frame of the ring ends */
     uint64_t ring_bytes;
     unsigned char *ring; /* two turns of it, so that any one turn lies in one piece */
 };
 
-static struct frame request, reply;
+static struct frames request, reply;
 static int poller;
-static long alive;
+static long alive, silent; /* connections, and those of them that have had no reply yet */
 
 static uint64_t now(void) {
     struct timespec t;
@@ -117,6 +122,19 @@ static bool framed(const char *name) {
     return !strcmp(want.framing, name);
 }
 
+static void read_size(char *text) {
+    char *dash = strchr(text, '-');
+    if (dash)
+        *dash = 0;
+    want.size = want.largest = (long)number(text, "SIZE", 1, MAX_SIZE);
+    want.frames = want.inflight;
+    if (!dash)
+        return;
+    want.largest = (long)number(dash + 1, "SIZE", (double)want.size, MAX_SIZE);
+    while (want.frames < MIXED)
+        want.frames += want.inflight;
+}
+
 static void read_options(int argc, char **argv) {
     struct in_addr address;
     if (argc < 7 || argc > 10)
@@ -127,72 +145,111 @@ static void read_options(int argc, char **argv) {
     want.port = (long)number(argv[2], "PORT", 1, 65535);
     want.connections = (long)number(argv[3], "CONNECTIONS", 1, MAX_CONNECTIONS);
     want.inflight = (long)number(argv[4], "INFLIGHT", 1, MAX_INFLIGHT);
-    want.size = (long)number(argv[5], "SIZE", 1, MAX_SIZE);
+    read_size(argv[5]);
     want.seconds = number(argv[6], "SECONDS", 0.01, MAX_SECONDS);
     want.framing = argc > 7 ? argv[7] : "int32";
     if (!framed("int32") && !framed("line") && !framed("amp"))
         usage("the framing: takes int32, line or amp");
-    if (framed("amp") && want.size > MAX_AMP)
+    if (framed("amp") && want.largest > MAX_AMP)
         usage("SIZE: takes 1 to 65535 with amp");
     want.warmup = argc > 8 ? number(argv[8], "WARMUP_SECONDS", 0, MAX_SECONDS) : 0.3;
     want.max_messages = argc > 9 ? (uint64_t)number(argv[9], "MAX_MESSAGES", 1, (double)MAX_MESSAGES) : MAX_MESSAGES;
 }
 
-static void put(struct frame *f, const char *bytes, size_t count) {
-    memcpy(f->before + f->before_bytes, bytes, count);
-    f->before_bytes += count;
+/* The writers of a frame return where it goes on. */
+static unsigned char *put(unsigned char *at, const char *bytes, size_t count) {
+    memcpy(at, bytes, count);
+    return at + count;
 }
 
-static void put_number(struct frame *f, uint64_t value, int width) {
+static unsigned char *put_number(unsigned char *at, uint64_t value, int width) {
     for (int i = width - 1; i >= 0; i--)
-        f->before[f->before_bytes++] = (unsigned char)(value >> (8 * i));
+        *at++ = (unsigned char)(value >> (8 * i));
+    return at;
 }
 
 /* A key and its value, as AMP writes them: each behind a length of two bytes. */
-static void put_pair(struct frame *f, const char *key, const char *value) {
-    put_number(f, strlen(key), 2);
-    put(f, key, strlen(key));
-    put_number(f, strlen(value), 2);
-    put(f, value, strlen(value));
+static unsigned char *put_pair(unsigned char *at, const char *key, const char *value) {
+    at = put(put_number(at, strlen(key), 2), key, strlen(key));
+    return put(put_number(at, strlen(value), 2), value, strlen(value));
 }
 
-static void frame_as(struct frame *f, bool asks) {
-    if (framed("int32")) {
-        put_number(f, (uint64_t)want.size, 4);
-    } else if (framed("line")) {
-        f->after[f->after_bytes++] = '\n';
-    } else {
-        put_pair(f, asks ? "_ask" : "_answer", "1"); /* answers come in order: one number is enough */
-        if (asks)
-            put_pair(f, "_command", "Echo");
-        put_number(f, 4, 2);
-        put(f, "data", 4);
-        put_number(f, (uint64_t)want.size, 2);
-        f->after[f->after_bytes++] = 0;
-        f->after[f->after_bytes++] = 0;
-    }
-    f->bytes = f->before_bytes + (uint64_t)want.size + f->after_bytes;
+static unsigned char *put_head(unsigned char *at, long size, bool asks) {
+    if (framed("int32"))
+        return put_number(at, (uint64_t)size, 4);
+    if (framed("line"))
+        return at;
+    at = put_pair(at, asks ? "_ask" : "_answer", "1"); /* answers come in order: one number is enough */
+    if (asks)
+        at = put_pair(at, "_command", "Echo");
+    return put_number(put(put_number(at, 4, 2), "data", 4), (uint64_t)size, 2);
 }
 
-/* One frame: its number in letters, again and again; never a line feed, so that lines may hold it. */
-static void fill_frame(const struct frame *f, unsigned char *frame, uint32_t index) {
-    unsigned char *body = frame + f->before_bytes;
-    memcpy(frame, f->before, f->before_bytes);
-    for (long i = 0; i < want.size; i++)
-        body[i] = (unsigned char)('a' + ((index >> (4 * (i % 8))) + (uint32_t)i / 8) % 16);
-    memcpy(body + want.size, f->after, f->after_bytes);
+static unsigned char *put_end(unsigned char *at) {
+    if (framed("line"))
+        return put(at, "\n", 1);
+    return framed("amp") ? put_number(at, 0, 2) : at;
 }
 
-static void make_ring(struct frame *f, bool asks) {
-    frame_as(f, asks);
-    f->ring_bytes = f->bytes * (uint64_t)want.inflight;
-    if (f->ring_bytes > MAX_RING)
+/* A message: its number in letters, again and again; never a line feed, so that lines may hold it. */
+static unsigned char *put_message(unsigned char *at, long size, uint32_t index) {
+    for (long i = 0; i < size; i++)
+        at[i] = (unsigned char)('a' + ((index >> (4 * (i % 8))) + (uint32_t)i / 8) % 16);
+    return at + size;
+}
+
+/* The next length, from a xorshift generator. */
+static long next_size(uint64_t *state) {
+    if (want.largest == want.size)
+        return want.size;
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return want.size + (long)((*state >> 16) % (uint64_t)(want.largest - want.size + 1));
+}
+
+static void make_ring(struct frames *f, bool asks) {
+    uint64_t state = SEED, most = (uint64_t)want.frames * (MAX_HEAD + (uint64_t)want.largest);
+    if (most > MAX_RING)
         usage("INFLIGHT times SIZE: takes 256 MiB at most");
-    f->ring = malloc(2 * f->ring_bytes);
-    if (!f->ring)
+    f->ring = malloc(2 * most);
+    f->ends = calloc((size_t)want.frames, sizeof *f->ends);
+    if (!f->ring || !f->ends)
         give_up("memory");
-    for (long i = 0; i < 2 * want.inflight; i++)
-        fill_frame(f, f->ring + (uint64_t)i * f->bytes, (uint32_t)(i % want.inflight));
+    unsigned char *at = f->ring;
+    for (long i = 0; i < want.frames; i++) {
+        long size = next_size(&state);
+        at = put_end(put_message(put_head(at, size, asks), size, (uint32_t)i));
+        f->ends[i] = (uint64_t)(at - f->ring);
+    }
+    f->ring_bytes = f->ends[want.frames - 1];
+    memcpy(at, f->ring, f->ring_bytes);
+}
+
+/* Where the first `count` frames end. */
+static uint64_t end_of(const struct frames *f, uint64_t count) {
+    uint64_t turns = count / (uint64_t)want.frames, rest = count % (uint64_t)want.frames;
+    return turns * f->ring_bytes + (rest ? f->ends[rest - 1] : 0);
+}
+
+/* How many frames are whole in these bytes. */
+static uint64_t whole(const struct frames *f, uint64_t bytes) {
+    uint64_t turns = bytes / f->ring_bytes, rest = bytes % f->ring_bytes;
+    long low = 0, high = want.frames - 1; /* the first frame that ends behind the rest is between them */
+    while (low < high) {
+        long middle = (low + high) / 2;
+        if (f->ends[middle] > rest)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return turns * (uint64_t)want.frames + (uint64_t)low;
+}
+
+/* How many frames these bytes are a part of. */
+static uint64_t begun(const struct frames *f, uint64_t bytes) {
+    uint64_t count = whole(f, bytes);
+    return count + (end_of(f, count) < bytes);
 }
 
 /* ---- latencies ---- */
@@ -231,6 +288,7 @@ static void fail(struct connection *c, const char *why) {
     close(c->fd);
     c->fd = -1;
     alive--;
+    silent -= !c->replies;
 }
 
 static void watch(struct connection *c, int operation, bool writing) {
@@ -260,17 +318,12 @@ static void flush(struct connection *c) {
 static void ask(struct connection *c, uint64_t messages, uint64_t at) {
     for (uint64_t i = 0; i < messages; i++)
         c->stamps[c->asked++ % (uint64_t)want.inflight] = at;
-    c->queued += messages * request.bytes;
+    c->queued = end_of(&request, c->asked);
     flush(c);
 }
 
-/* How many frames these bytes are a part of. */
-static uint64_t begun(uint64_t bytes, const struct frame *f) {
-    return (bytes + f->bytes - 1) / f->bytes;
-}
-
 static bool is_next(const struct connection *c, const unsigned char *bytes, uint64_t length) {
-    if (begun(c->received + length, &reply) > begun(c->sent, &request))
+    if (begun(&reply, c->received + length) > begun(&request, c->sent))
         return false;
     for (uint64_t done = 0; done < length;) {
         uint64_t at = (c->received + done) % reply.ring_bytes;
@@ -283,6 +336,7 @@ static bool is_next(const struct connection *c, const unsigned char *bytes, uint
 }
 
 static void count(struct connection *c, uint64_t replies, uint64_t at) {
+    silent -= replies && !c->replies;
     for (uint64_t i = 0; i < replies; i++, c->replies++)
         if (found.counting)
             found.latency[bucket_of(at - c->stamps[c->replies % (uint64_t)want.inflight])]++;
@@ -306,7 +360,7 @@ static void readable(struct connection *c, bool more) {
         return;
     }
     c->received += (uint64_t)n;
-    uint64_t replies = c->received / reply.bytes - c->replies, at = now();
+    uint64_t replies = whole(&reply, c->received) - c->replies, at = now();
     count(c, replies, at);
     if (more && replies)
         ask(c, replies, at);
@@ -325,6 +379,7 @@ static void open_connection(struct connection *c) {
         give_up("fcntl");
     watch(c, EPOLL_CTL_ADD, false);
     alive++;
+    silent++;
 }
 
 /* ---- the run ---- */
@@ -357,6 +412,15 @@ static bool run_until(uint64_t deadline) {
             return false;
         }
     }
+    return true;
+}
+
+/* Keep the load up until each connection has had a reply: accepting a thousand of them is no part of the figures. */
+static bool run_until_accepted(void) {
+    uint64_t deadline = now() + (uint64_t)(ACCEPT_SECONDS * SECOND);
+    while (silent > 0 && now() < deadline)
+        if (!run_until(now() + SECOND / 200))
+            return false;
     return true;
 }
 
@@ -396,10 +460,10 @@ static double waited_seconds(void) {
 
 static void report(double cpu, double waited) {
     double seconds = (double)(found.ended - found.began) / SECOND;
-    printf("{\"connections\": %ld, \"inflight\": %ld, \"size\": %ld, \"framing\": \"%s\", "
+    printf("{\"connections\": %ld, \"inflight\": %ld, \"size\": %ld, \"largest\": %ld, \"framing\": \"%s\", "
            "\"answered\": %llu, \"messages\": %llu, \"seconds\": %.6f, \"messages_per_second\": %.1f, "
            "\"p50_us\": %.2f, \"p99_us\": %.2f, \"loadgen_cpu\": %.3f, \"loadgen_waited\": %.3f, \"errors\": %llu}\n",
-           want.connections, want.inflight, want.size, want.framing,
+           want.connections, want.inflight, want.size, want.largest, want.framing,
            (unsigned long long)found.answered, (unsigned long long)found.messages, seconds,
            seconds > 0 ? (double)found.messages / seconds : 0.0,
            percentile(0.50), percentile(0.99), seconds > 0 ? cpu / seconds : 0.0, seconds > 0 ? waited / seconds : 0.0,
@@ -410,7 +474,7 @@ int main(int argc, char **argv) {
     read_options(argc, argv);
     make_ring(&request, true);
     make_ring(&reply, false);
-    alarm((unsigned)(want.warmup + want.seconds + 4 * STALL_SECONDS) + 10);
+    alarm((unsigned)(ACCEPT_SECONDS + want.warmup + want.seconds + 4 * STALL_SECONDS) + 10);
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct connection *all = calloc((size_t)want.connections, sizeof *all);
     if (poller < 0 || !all)
@@ -420,7 +484,7 @@ int main(int argc, char **argv) {
     for (long i = 0; i < want.connections; i++)
         ask(&all[i], (uint64_t)want.inflight, now());
 
-    bool going = run_until(now() + (uint64_t)(want.warmup * SECOND));
+    bool going = run_until_accepted() && run_until(now() + (uint64_t)(want.warmup * SECOND));
     double cpu = cpu_seconds(), waited = waited_seconds();
     found.counting = true;
     found.began = found.ended = now();

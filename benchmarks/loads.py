@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import tcpapp
 from benchmarks import peers
@@ -33,7 +34,7 @@ MEMBERS = 1000
 FRAME = struct.pack(">I", 64) + bytes(range(64))
 PATIENCE = 20.0
 MORE = 2
-"""Disturbed rounds that are repeated at most. With more, the whole run would take longer than ten minutes."""
+"""Disturbed rounds that are repeated at most. With more, the whole run would take much longer."""
 
 EVERYBODY = (
     "tcpapp@uvloop",
@@ -49,7 +50,22 @@ EVERYBODY = (
 COMPILED = ("tcpapp-compiled@uvloop", "tcpapp-compiled")
 AMP = ("twisted-amp@uvloop", "twisted-amp")
 LINES = ("tcpapp-line@uvloop", "tcpapp-line", "twisted-line@uvloop", "twisted-line")
-ROOMS = ("tcpapp-room@uvloop", "tcpapp-room", "twisted-room@uvloop", "twisted-room")
+FORMS = tuple(
+    f"tcpapp{form}-compiled{reactor}"
+    for form in ("", "-async", "-send", "-conversation")
+    for reactor in ("@uvloop", "")
+)
+ROOMS = (
+    "tcpapp-room-compiled@uvloop",
+    "tcpapp-room-compiled",
+    "tcpapp-room@uvloop",
+    "tcpapp-room",
+    "twisted-room@uvloop",
+    "twisted-room",
+    "uvloop-room",
+    "asyncio-room",
+)
+BESIDE_GO = ("tcpapp@uvloop", "tcpapp", "twisted-int32@uvloop", "twisted-int32", "uvloop-protocol", "asyncio-streams")
 WITH_TLS = ("tcpapp-tls@uvloop", "tcpapp-tls")
 
 Measured = dict[str, float]
@@ -62,7 +78,8 @@ class Discipline:
     """
     A load with its servers, the server with 1.00x, and the goals: a server, its peer, and the least ratio of both.
 
-    `beside` holds a background load during the whole measurement, and gives its figures.
+    `elsewhere` gives the peers that are not Python. `beside` holds a background load during the whole measurement, and
+    gives its figures.
     """
 
     name: str
@@ -71,7 +88,7 @@ class Discipline:
     run: Run
     what: str = "messages/s"
     goals: tuple[tuple[str, str, float], ...] = ()
-    elsewhere: bool = False
+    elsewhere: Callable[[], list[str]] = list
     beside: Beside = lambda _: nullcontext({})
 
 
@@ -94,7 +111,7 @@ class Result:
 # The loads ------------------------------------------------------------------------------------------------------------
 
 
-def echo(server: Server, seconds: float, *, inflight: int, size: int, connections: int) -> Measured:
+def echo(server: Server, seconds: float, *, inflight: int, size: int | str, connections: int) -> Measured:
     """Keep `inflight` messages in flight on each of `connections` connections."""
     found = Load(inflight, seconds, connections, size).against(server)
     return {
@@ -179,73 +196,134 @@ def check(true: bool) -> None:
 
 DISCIPLINES = (
     Discipline(
-        "ping-pong over 50 connections, 64 bytes",
-        EVERYBODY + COMPILED + AMP,
-        "twisted-int32",
-        partial(echo, inflight=1, size=64, connections=50),
-        goals=(
-            ("twisted-bare@uvloop", "twisted-bare", 2.5),
-            ("twisted-int32@uvloop", "twisted-int32", 2.5),
-            ("tcpapp-compiled@uvloop", "go", 0.9),
-            ("tcpapp-compiled@uvloop", "uvloop-protocol", 0.95),
-        ),
-        elsewhere=True,
-    ),
-    Discipline(
-        "64 in flight on each of 50 connections, 64 bytes",
+        "64 in flight on each of 50 connections, 1 to 128 bytes",
         (*EVERYBODY, *COMPILED, "tcpapp-batch-compiled@uvloop", "tcpapp-batch@uvloop", "tcpapp-batch", *AMP),
         "twisted-int32",
-        partial(echo, inflight=64, size=64, connections=50),
+        partial(echo, inflight=64, size="1-128", connections=50),
         goals=(
-            ("twisted-int32@uvloop", "twisted-int32", 1.6),
-            ("tcpapp@uvloop", "twisted-int32", 4.0),
-            ("tcpapp@uvloop", "asyncio-streams", 10.0),
-            ("tcpapp-compiled@uvloop", "twisted-int32", 4.0),
-            ("tcpapp-compiled@uvloop", "asyncio-streams", 10.0),
-            ("tcpapp-compiled@uvloop", "node", 1.2),
-            ("tcpapp-compiled@uvloop", "go", 0.4),
-            ("tcpapp-batch-compiled@uvloop", "node", 1.2),
-            ("tcpapp-batch-compiled@uvloop", "go", 0.4),
+            ("tcpapp-compiled@uvloop", "go", 0.9),
+            ("tcpapp-compiled", "twisted-int32", 5.0),
         ),
-        elsewhere=True,
+        elsewhere=peers.found,
     ),
     Discipline(
-        "ping-pong over 50 connections, 16 KiB",
+        "64 in flight on each of 50 connections, 16 to 1,024 bytes",
+        EVERYBODY + COMPILED,
+        "twisted-int32",
+        partial(echo, inflight=64, size="16-1024", connections=50),
+        goals=(("tcpapp-compiled@uvloop", "go", 0.9),),
+        elsewhere=peers.found,
+    ),
+    Discipline(
+        "ping-pong over 50 connections, 1 to 128 bytes",
+        EVERYBODY + COMPILED + AMP,
+        "twisted-int32",
+        partial(echo, inflight=1, size="1-128", connections=50),
+        goals=(
+            ("tcpapp-compiled@uvloop", "uvloop-protocol", 0.95),
+            ("tcpapp-compiled@uvloop", "go", 0.92),
+            ("twisted-bare@uvloop", "twisted-bare", 2.2),
+            ("twisted-int32@uvloop", "twisted-int32", 2.2),
+        ),
+        elsewhere=peers.found,
+    ),
+    Discipline(
+        "4 in flight on each of 1,000 connections, 1 to 128 bytes",
+        BESIDE_GO + COMPILED,
+        "twisted-int32",
+        partial(echo, inflight=4, size="1-128", connections=1000),
+        goals=(
+            ("tcpapp-compiled@uvloop", "uvloop-protocol", 0.95),
+            ("tcpapp-compiled", "twisted-int32", 1.2),
+        ),
+        elsewhere=peers.found,
+    ),
+    Discipline(
+        "forms of app, 64 in flight on each of 50 connections, 1 to 128 bytes",
+        FORMS,
+        "tcpapp-compiled",
+        partial(echo, inflight=64, size="1-128", connections=50),
+        goals=tuple(
+            (f"tcpapp-{form}-compiled{reactor}", f"tcpapp-compiled{reactor}", least)
+            for form, least in (("async", 0.7), ("conversation", 0.5), ("send", 0.7))
+            for reactor in ("@uvloop", "")
+        ),
+    ),
+    Discipline(
+        "broadcast to 1,000, 64 bytes",
+        ROOMS,
+        "twisted-room",
+        broadcast,
+        what="deliveries a CPU second",
+        goals=(
+            ("tcpapp-room-compiled@uvloop", "twisted-room@uvloop", 2.0),
+            ("tcpapp-room-compiled", "twisted-room", 2.0),
+        ),
+        elsewhere=peers.rooms,
+    ),
+    Discipline(
+        "connect, one message, close",
+        BESIDE_GO + COMPILED,
+        "twisted-int32",
+        churn,
+        what="connections a CPU second",
+        goals=(
+            ("tcpapp-compiled", "twisted-int32", 0.9),
+            ("tcpapp-compiled@uvloop", "uvloop-protocol", 0.6),
+        ),
+        elsewhere=peers.found,
+    ),
+    Discipline(
+        "equal lengths: ping-pong over 50 connections, 64 bytes",
+        EVERYBODY + COMPILED,
+        "twisted-int32",
+        partial(echo, inflight=1, size=64, connections=50),
+        elsewhere=peers.found,
+    ),
+    Discipline(
+        "equal lengths: 64 in flight on each of 50 connections, 64 bytes",
+        EVERYBODY + COMPILED,
+        "twisted-int32",
+        partial(echo, inflight=64, size=64, connections=50),
+        elsewhere=peers.found,
+    ),
+    Discipline(
+        "equal lengths: ping-pong over 50 connections, 16 KiB",
         EVERYBODY + COMPILED,
         "twisted-int32",
         partial(echo, inflight=1, size=16_384, connections=50),
         goals=(("tcpapp@uvloop", "go", 0.5),),
-        elsewhere=True,
+        elsewhere=peers.found,
     ),
     Discipline(
-        "ping-pong over 1 connection, 64 bytes",
+        "equal lengths: ping-pong over 1 connection, 64 bytes",
         EVERYBODY,
         "twisted-int32",
         partial(echo, inflight=1, size=64, connections=1),
-        elsewhere=True,
+        elsewhere=peers.found,
     ),
     Discipline(
-        "lines, 64 in flight on each of 50 connections, 64 bytes",
+        "lines, 64 in flight on each of 50 connections, 1 to 128 bytes",
         LINES,
         "twisted-line",
-        partial(echo, inflight=64, size=64, connections=50),
+        partial(echo, inflight=64, size="1-128", connections=50),
     ),
     Discipline(
         "TLS, ping-pong over 50 connections, 64 bytes",
         WITH_TLS,
         "tcpapp-tls",
         partial(with_tls, size=64),
-        goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.8),),
+        goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.9),),
     ),
     Discipline(
         "TLS, ping-pong over 50 connections, 16 KiB",
         WITH_TLS,
         "tcpapp-tls",
         partial(with_tls, size=16_384),
-        goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.8),),
+        goals=(("tcpapp-tls@uvloop", "tcpapp-tls", 1.9),),
     ),
     Discipline(
-        f"ping-pong over 50 connections, 64 bytes, beside {IDLE:,} that are idle",
+        f"equal lengths: ping-pong over 50 connections, 64 bytes, beside {IDLE:,} that are idle",
         (
             "tcpapp@uvloop",
             "tcpapp",
@@ -257,16 +335,8 @@ DISCIPLINES = (
         ),
         "twisted-int32",
         partial(echo, inflight=1, size=64, connections=50),
-        elsewhere=True,
+        elsewhere=peers.found,
         beside=with_idle,
-    ),
-    Discipline("broadcast to 1,000, 64 bytes", ROOMS, "twisted-room", broadcast, what="deliveries a CPU second"),
-    Discipline(
-        "connect, one message, close",
-        ("tcpapp@uvloop", "tcpapp", "twisted-int32@uvloop", "twisted-int32", "uvloop-protocol", "asyncio-streams"),
-        "twisted-int32",
-        churn,
-        what="connections a CPU second",
     ),
 )
 
@@ -277,7 +347,7 @@ DISCIPLINES = (
 def league(discipline: Discipline, rounds: int, seconds: float) -> Result:
     """Measure a discipline. Keep the `rounds` least disturbed rounds of up to `MORE` more."""
     result = Result(discipline)
-    names = tuple(filter(there, discipline.servers)) + (tuple(peers.found()) if discipline.elsewhere else ())
+    names = tuple(filter(there, discipline.servers)) + tuple(discipline.elsewhere())
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(name)) for name in names]
         beside = {server: stack.enter_context(discipline.beside(server)) for server in servers}
@@ -343,7 +413,7 @@ def growth(rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
+def spent(server: Server, rounds: int, seconds: float, **load: Any) -> float:
     """Return the median of the server's processor time for a message, in microseconds, without connecting."""
 
     def once() -> float:
@@ -354,8 +424,11 @@ def spent(server: Server, rounds: int, seconds: float, **load: int) -> float:
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
-    """Return the rows of the goals. A whole run also writes the table and the picture into the documentation."""
-    from benchmarks import picture
+    """
+    Return the rows of the goals. A whole run also writes the table and the picture into the documentation, and the
+    table in README.md.
+    """
+    from benchmarks import picture, readme
 
     raise_file_limit(IDLE + 1000)
     seconds = 0.25 if quick else 0.3
@@ -366,6 +439,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
     print(picture.as_text(results))
     if not quick:
         picture.write(results, grown)
+        readme.write(results)
     return [row for result in results for row in goals(result)]
 
 

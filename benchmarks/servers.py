@@ -53,6 +53,27 @@ def tcpapp_echo(framing: str = "int32") -> IProtocolFactory:
     return MessageServerFactory(echo, framing=framing, limits=limits)
 
 
+def tcpapp_form(form: str) -> IProtocolFactory:
+    """Return a factory of the same echo, in another form of app."""
+    from tcpapp import MessageServerFactory, conversation
+    from tcpapp.limits import Limits
+
+    async def coroutine(message, connection):
+        return message
+
+    def send(message, connection):
+        connection.send(message)
+
+    @conversation
+    async def talk(connection):
+        async for message in connection:
+            await connection.send(message)
+
+    app = {"async": coroutine, "send": send, "conversation": talk}[form]
+    limits = Limits(max_connections=MAX_CONNECTIONS, accept_rate=MAX_CONNECTIONS)
+    return MessageServerFactory(app, framing="int32", limits=limits)
+
+
 def tcpapp_batch() -> IProtocolFactory:
     """Return a factory of the batch form, whose app gets all messages that came together, and returns all replies."""
     from tcpapp import MessageServerFactory, batch
@@ -356,6 +377,43 @@ class EchoProtocol(asyncio.Protocol):
         self.transport.write(b"".join(replies))  # type: ignore[attr-defined]
 
 
+class RoomProtocol(EchoProtocol):
+    """A room with an asyncio protocol, which sends each message of a member to all."""
+
+    members: set[Any] = set()  # noqa: RUF012 - it is of all members
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = self  # what an echo would write goes to all
+        self.own = transport
+        self.buffer = b""
+        self.members.add(transport)
+
+    def write(self, data: bytes) -> None:
+        for each in self.members:
+            each.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.members.discard(self.own)
+
+
+async def room_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send each message of a member to all with asyncio's streams."""
+    members = RoomProtocol.members
+    members.add(writer)
+    try:
+        while True:
+            header = await reader.readexactly(4)
+            message = await reader.readexactly(LENGTH.unpack(header)[0])
+            for each in members:
+                each.write(header + message)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        members.discard(writer)
+        writer.close()
+
+
 async def serve_asyncio(start: Callable[[], asyncio._CoroutineLike[asyncio.Server]]) -> None:
     """Serve on asyncio's own loop until standard input ends."""
     loop = asyncio.get_running_loop()
@@ -383,6 +441,19 @@ def asyncio_protocol() -> asyncio._CoroutineLike[asyncio.Server]:
     return asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0, backlog=1024)
 
 
+def asyncio_stream_room() -> asyncio._CoroutineLike[asyncio.Server]:
+    """Start a room on asyncio streams."""
+    return asyncio.start_server(room_stream, "127.0.0.1", 0, backlog=1024)
+
+
+def asyncio_room() -> asyncio._CoroutineLike[asyncio.Server]:
+    """Start a room with an asyncio protocol."""
+    return asyncio.get_running_loop().create_server(RoomProtocol, "127.0.0.1", 0, backlog=1024)
+
+
+FORMS = ("async", "send", "conversation")
+"""The forms of app beside a function that returns its reply."""
+
 TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp": tcpapp_echo,
     "tcpapp-unguarded": tcpapp_unguarded,
@@ -394,6 +465,9 @@ TWISTED: dict[str, Callable[[], IProtocolFactory]] = {
     "tcpapp-length": tcpapp_length,
     "tcpapp-bodies": tcpapp_bodies,
     "tcpapp-room": tcpapp_room,
+    "tcpapp-room-compiled": tcpapp_room,
+    **{f"tcpapp-{form}": partial(tcpapp_form, form) for form in FORMS},
+    **{f"tcpapp-{form}-compiled": partial(tcpapp_form, form) for form in FORMS},
     "tcpapp-waiting": tcpapp_waiting,
     "tcpapp-waiting-ready": partial(tcpapp_waiting, "as-ready"),
     "twisted-room": twisted_room,
@@ -413,6 +487,8 @@ ASYNCIO = {
     "asyncio-protocol": asyncio_protocol,
     "asyncio-waiting": asyncio_waiting,
     "uvloop-protocol": asyncio_protocol,
+    "asyncio-room": asyncio_stream_room,
+    "uvloop-room": asyncio_room,
 }
 
 

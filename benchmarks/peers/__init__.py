@@ -15,20 +15,33 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BUILT = HERE / "built"
 
-TITLES = {"go": "Go, net and bufio", "node": "Node, net", "c": "C, epoll, bytes as they come"}
+TITLES = {
+    "go": "Go, net and bufio",
+    "node": "Node, net",
+    "c": "C, epoll, bytes as they come",
+    "go-room": "Go, net and bufio",
+}
 """The names of the peers in the table. Go has one processor (``GOMAXPROCS=1``), as all others have."""
 
+ROOMS = ("go-room",)
+"""The peers that send each message to all."""
 TOOLS = {"go": "go", "node": "node", "c": "cc"}
 ENVIRONMENT = {"GOMAXPROCS": "1", "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
 
 
 def found() -> list[str]:
-    """Return the peers whose toolchain is installed."""
+    """Return the echo servers whose toolchain is installed."""
     return [name for name, tool in TOOLS.items() if shutil.which(tool)]
+
+
+def rooms() -> list[str]:
+    """Return the rooms whose toolchain is installed."""
+    return [name for name in ROOMS if name.partition("-")[0] in found()]
 
 
 def command(name: str) -> list[str]:
     """Return the command of a peer, and build the peer first if needed. Raise an error if that fails."""
+    name, _, kind = name.partition("-")
     if name == "node":
         return ["node", str(HERE / "echo.js")]
     BUILT.mkdir(exist_ok=True)
@@ -37,4 +50,4 @@ def command(name: str) -> list[str]:
     build = ["go", "build", "-o", str(program), source] if name == "go" else ["cc", "-O2", "-o", str(program), source]
     environment = {"HOME": str(BUILT), **os.environ, **ENVIRONMENT}
     subprocess.run(build, check=True, timeout=300, env=environment)
-    return [str(program)]
+    return [str(program), *([kind] if kind else [])]

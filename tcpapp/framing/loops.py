@@ -23,7 +23,10 @@ Pack = Callable[[int], bytes]
 # A length of fixed width ---------------------------------------------------------------------------------------------
 
 ALIKE: Final = 3
-"""A run is looked for after this many messages of the same length: records and heartbeats have one length."""
+"""
+A run is looked for after this many more messages of the same length at the beginning of a chunk: records and heartbeats
+have one length.
+"""
 
 RUNS = (64, 16, 8, 4)
 """How many frames of a run are cut at once."""
@@ -55,7 +58,7 @@ def cut_counted(
     """
     last = len(chunk) - width
     size = len(chunk)
-    before, seen, enough = alike, 0, ALIKE
+    before, seen = alike, 0
     if alike >= 0:  # the previous chunk was such a run
         begun = start
         start = _cut_run(chunk, start, width, alike, pack, messages)
@@ -69,18 +72,34 @@ def cut_counted(
             break
         messages.append(chunk[begin:end])
         start = end
-        if length != before:
-            before, seen = length, 0
-            continue
-        seen += 1
-        if seen == enough:
-            seen = 0
-            start = _cut_run(chunk, end, width, length, pack, messages)
-            if start > end:
+        if length == before:
+            seen += 1
+            if seen == ALIKE:
+                seen = 0
+                start = _cut_run(chunk, end, width, length, pack, messages)
+                if start == end:
+                    break
                 alike = length
-            else:
-                enough *= ALIKE  # a failed guess costs something, so it is made less often
-    return start, alike
+        elif before < 0:
+            before = length
+        else:
+            break  # the lengths are mixed: the others of the chunk pay for no comparison
+    return _cut_each(chunk, start, width, most, unpack, messages) if start <= last else start, alike
+
+
+def _cut_each(chunk: bytes, start: int, width: int, most: int, unpack: Unpack, messages: list[bytes]) -> int:
+    """Cut frames of any lengths, one by one; returns where they end."""
+    last = len(chunk) - width
+    size = len(chunk)
+    while start <= last:
+        (length,) = unpack(chunk, start)
+        begin = start + width
+        end = begin + length
+        if length > most or end > size:
+            break
+        messages.append(chunk[begin:end])
+        start = end
+    return start
 
 
 def _cut_run(chunk: bytes, start: int, width: int, length: int, pack: Pack, messages: list[bytes]) -> int:
