@@ -19,20 +19,21 @@ connect.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections import deque
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 from typing_extensions import Self
 
+from tcpapp.client.loop_calls import Caller
 from tcpapp.client.reconnecting import Client
 from tcpapp.client.reconnecting.states import State
-from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, TimedOut
+from tcpapp.connection.many import in_one_write
+from tcpapp.errors import InvalidOption, MaybeSent, NeverSent, NotConnected, UndecodableMessage
 from tcpapp.framing import Framing
 from tcpapp.transport.fork_check import check_fork
 
@@ -44,6 +45,18 @@ Result = TypeVar("Result")
 
 CONNECT = 30.0
 """The default timeout of `connect` in seconds: the same as ``timeouts.connect``."""
+
+AT_HAND: Final = 64
+"""Messages that are taken ahead of `receive` at most. Then a switch of threads takes a small part of the time."""
+
+AT_HAND_BYTES: Final = 65_536
+"""Bytes of the inbox after which no further message is taken ahead: the default of ``write_high``."""
+
+UNCHANGING: Final = frozenset({bytes, str, int, float, bool, type(None)})
+"""Types of messages that can be sent later than ``send`` returns, because no program can change them until then."""
+
+SEND_COST: Final = 64
+"""Bytes that count for a message on its way to the reactor's thread besides its own: it is in a tuple or two."""
 
 _lock = threading.Lock()
 
@@ -74,50 +87,6 @@ def running_reactor() -> Any:
     return reactor
 
 
-class Caller:
-    """Calls functions in the thread of `reactor`, and waits for their results."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-
-    def call(self, name: str, function: Callable[[], Any], timeout: float | None = None) -> Any:
-        """
-        Call `function` in the reactor's thread. Return its result, or the result of the Deferred that it returns.
-
-        Raises the errors of `function`, and `TimedOut` with `name` after `timeout` seconds (`None`: no limit). A call
-        that times out or is interrupted cancels the Deferred. Raises `Forked` in a forked child of the process in which
-        the reactor runs.
-        """
-        check_fork(self._reactor, name)
-        future: Future[Any] = Future()
-        running: list[Deferred[Any]] = []
-
-        def done(result: Any) -> None:
-            if isinstance(result, Failure):
-                future.set_exception(result.value)
-            else:
-                future.set_result(result)
-
-        def run() -> None:
-            running.append(maybeDeferred(function).addBoth(done))
-
-        self._reactor.callFromThread(run)
-        try:
-            return future.result(timeout)
-        except FutureTimeout:
-            if future.done():  # the function itself raised TimeoutError, or the result came at the last moment
-                return future.result()
-            raise TimedOut(name, timeout or 0) from None
-        finally:
-            if not future.done():
-                self._reactor.callFromThread(_cancel, running)
-
-
-def _cancel(running: list[Deferred[Any]]) -> None:
-    """Cancel the running call. This runs in the reactor's thread, where the call began earlier."""
-    running[0].cancel()
-
-
 class BlockingClient(Generic[Request, Reply]):
     """
     A `Client` whose methods block. `connect` returns it. Several threads can use it at once.
@@ -125,11 +94,22 @@ class BlockingClient(Generic[Request, Reply]):
     `timeout` is always in seconds, and `None` is no limit unless a method says otherwise. The methods raise the errors
     of `Client`'s methods, `TimedOut` after the timeout, and `Forked` in a forked child of the process that connected. A
     call that times out or is interrupted is cancelled.
+
+    A message that `send` has taken can fail later. Then the next call, of `send`, `receive`, `request` or `close`,
+    raises that error.
     """
 
     def __init__(self, client: Client[Request, Reply], caller: Caller) -> None:
         self._client = client
         self._caller = caller
+        self._framing = client.settings.framing.fresh()  # which no other thread uses
+        self._at_hand: deque[Any] = deque()
+        self._sending = threading.Lock()  # the threads' own: the reactor's thread never waits for it
+        self._outgoing: deque[tuple[Any, int]] = deque()
+        self._is_posted = False
+        self._handed_over = 0  # bytes that threads have handed over, and that are done: each side writes its own
+        self._done = 0
+        self._failed: deque[Exception] = deque()
 
     @property
     def state(self) -> State:
@@ -138,9 +118,14 @@ class BlockingClient(Generic[Request, Reply]):
 
     def send(self, message: Request, timeout: float | None = None) -> None:
         """
-        Send `message`, and wait until fewer than ``write_high`` bytes of a connection are unsent. The message can still
-        be lost with the connection.
+        Send `message`. Waits while ``write_high`` bytes or more are unsent, or there is no connection. The message can
+        still be lost with the connection.
+
+        A message that a program can change, such as a list, is waited for until a connection has it.
         """
+        self._raise_failed()
+        if type(message) in UNCHANGING and self._hands_over(message):
+            return
         self._caller.call("send", lambda: self._client.send(message), timeout)
 
     def receive(self, timeout: float | None = None) -> Reply:
@@ -148,13 +133,21 @@ class BlockingClient(Generic[Request, Reply]):
         Wait for the next message and return it. Raises `TimedOut` if none comes in time, and `NotConnected` if the
         client is closed.
         """
-        received: Reply = self._caller.call("receive", self._client.receive, timeout)
-        return received
+        self._raise_failed()
+        self._caller.check("receive")
+        try:
+            message = self._at_hand.popleft()
+        except IndexError:
+            message = self._caller.call("receive", self._receive, timeout, self._at_hand.appendleft)
+        if isinstance(message, UndecodableMessage):
+            raise message
+        return message  # type: ignore[no-any-return]
 
     def request(self, message: Request, timeout: float | None = None, *, idempotent: bool = False) -> Reply:
         """
         Send `message`, wait for its reply and return it (`timeout` `None`: ``timeouts.request``). See `Client.request`.
         """
+        self._raise_failed()
         reply: Reply = self._caller.call(
             "request", lambda: self._client.request(message, timeout, idempotent=idempotent)
         )
@@ -173,6 +166,7 @@ class BlockingClient(Generic[Request, Reply]):
         ``timeouts.drain``). It can be called again. Raises `Forked` in a forked child.
         """
         left: int = self._caller.call("close", lambda: self._client.drain(deadline))
+        self._raise_failed()
         return left
 
     def __iter__(self) -> Iterator[Reply]:
@@ -190,8 +184,76 @@ class BlockingClient(Generic[Request, Reply]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
-        """Close. If the block raised an exception, close without waiting."""
+        """Close. If the block raised an exception, close without waiting, and raise no error of an earlier `send`."""
+        if kind is not None:
+            self._failed.clear()
         self.close(None if kind is None else 0)
+
+    def _raise_failed(self) -> None:
+        """Raise the error of an earlier ``send``, if there is one."""
+        if self._failed:
+            raise self._failed.popleft()
+
+    # In the reactor's thread, but for the first.
+
+    def _hands_over(self, message: Any) -> bool:
+        """Hand `message` over, unless too much is unsent. Returns whether it did. Raises `UnsendableMessage`."""
+        self._caller.check("send")
+        settings = self._client.settings
+        most = settings.limits.write_high
+        size = SEND_COST + (len(message) if type(message) is bytes else most // AT_HAND)
+        if self._client.connection is None:
+            return False
+        with self._sending:
+            if settings.codec is None:
+                self._framing.frame(message)
+            if self._handed_over - self._done + size > most:
+                return False
+            self._handed_over += size
+            self._outgoing.append((message, size))
+            if not self._is_posted:  # else `_send_all` has not begun, and will find it
+                self._is_posted = True
+                self._caller.post(self._send_all)
+        return True
+
+    def _send_all(self) -> None:
+        self._is_posted = False  # first: a message that comes from now on is posted again
+        connection = self._client.connection
+        if connection is None:
+            self._send_each()
+        else:
+            in_one_write(connection, self._send_each)
+
+    def _send_each(self) -> None:
+        for _ in range(len(self._outgoing)):
+            message, size = self._outgoing.popleft()
+            try:
+                sent = self._client.send(message)
+            except Exception as error:  # noqa: BLE001 - the codec is the user's code
+                self._done += size
+                self._failed.append(error)
+                continue
+            if sent.called and sent.result is None:
+                self._done += size
+            else:
+                sent.addCallbacks(self._sent, self._send_failed, callbackArgs=(size,), errbackArgs=(size,))
+
+    def _sent(self, _: object, size: int) -> None:
+        self._done += size
+
+    def _send_failed(self, failure: Failure, size: int) -> None:
+        self._done += size
+        self._failed.append(failure.value)  # type: ignore[arg-type]  # the error that the thread gets
+
+    def _receive(self) -> Any:
+        """The next message, or its Deferred. The messages that are there with it are taken ahead."""
+        if self._at_hand:  # another thread's call has taken it ahead
+            return self._at_hand.popleft()
+        return self._client.receive().addCallback(self._take_ahead)
+
+    def _take_ahead(self, message: Any) -> Any:
+        self._at_hand.extend(self._client._take_at_hand(AT_HAND, AT_HAND_BYTES))
+        return message
 
 
 def connect(

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.threads import deferToThread
 
 from tcpapp import blocking, listen
+from tcpapp.client import loop_calls
 from tcpapp.client.reconnecting import Stopped
 from tcpapp.errors import InvalidOption, MaybeSent, NotConnected, TimedOut
 from tests.processes import SECONDS
@@ -165,7 +165,7 @@ async def test_a_timeout_error_of_the_called_function_is_raised(server: Any) -> 
     """A `TimeoutError` of the called function is raised as it is. Python 3.11's futures raise the same class."""
 
     def program() -> None:
-        caller = blocking.Caller(reactor)
+        caller = loop_calls.Caller(reactor)
 
         def times_out() -> None:
             raise TimeoutError("its own")
@@ -180,15 +180,17 @@ async def test_a_timeout_error_of_the_called_function_is_raised(server: Any) -> 
 async def test_a_result_at_the_last_moment_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that is there when the time is over is returned, and is no timeout."""
 
-    class Late(Future[Any]):
-        def result(self, timeout: float | None = None) -> Any:
-            found = super().result(SECONDS)
-            if timeout is not None:
-                raise FutureTimeout
-            return found
+    class Late(loop_calls.Call):
+        """A call whose thread finds that the time is over, when the result is there."""
 
-    monkeypatch.setattr(blocking, "Future", Late)
-    assert await in_thread(lambda: blocking.Caller(reactor).call("x", lambda: "late", 0.01)) == "late"
+        def wait(self, seconds: float | None) -> bool:
+            if seconds is None:
+                return True
+            super().wait(SECONDS)
+            return False
+
+    monkeypatch.setattr(loop_calls, "Call", Late)
+    assert await in_thread(lambda: loop_calls.Caller(reactor).call("x", lambda: "late", 0)) == "late"
 
 
 @pytest_twisted.ensureDeferred

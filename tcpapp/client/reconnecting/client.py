@@ -18,6 +18,7 @@ from tcpapp.client.reconnecting.connector import Connector, Plan
 from tcpapp.client.reconnecting.delivery import Delivery
 from tcpapp.client.reconnecting.states import State, States, Stopped
 from tcpapp.connection.connection import Connection
+from tcpapp.connection.many import take_at_hand
 from tcpapp.connection.settings import Options, Settings
 from tcpapp.connection.unhandled import unlogged
 from tcpapp.errors import Forked, InvalidOption, MaybeSent, NeverSent, NotConnected
@@ -301,6 +302,16 @@ class Client(StartedInBlock, Service, Generic[Request, Reply]):
         messages, the last ``max_waiting`` are remembered.
         """
         return self._delivery.undelivered()
+
+    def _take_at_hand(self, most: int, size: int) -> list[Any]:
+        """
+        Take messages that `receive` would give at once, up to `most`, and until they had `size` bytes in the inbox.
+
+        An undecodable message is given as its error.
+        """
+        connector = self._connector
+        latest = connector.latest
+        return [] if latest is None or connector.unread else take_at_hand(latest, most, size)
 
     async def _receive(self) -> Any:
         connector = self._connector

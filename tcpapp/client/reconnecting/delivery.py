@@ -135,6 +135,8 @@ class Delivery:
         sent = connection.send(message)
         if not sent.called or not isinstance(sent.result, Failure):
             self._unconfirmed.add(self._position, message)
+            if sent.called:
+                return sent
         return sent.addErrback(self._send_failed, message)
 
     def _send_failed(self, failure: Failure, message: Any) -> Failure:
