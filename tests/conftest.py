@@ -13,6 +13,7 @@ import gc
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,36 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     finally:
         if handle:
             handle.inner_test = inner_test
+
+
+class Exhaustive:
+    """Calls the tests that are marked as exhaustive, in a third of the time."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Call the test without the reactor, which pytest-twisted enters for each example, and without coverage."""
+        if not pyfuncitem.get_closest_marker("exhaustive"):
+            return None
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        with untraced():
+            assert pyfuncitem.obj(**arguments) is None, "a test that is marked as exhaustive waits for nothing"
+        return True
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Trace nothing inside the block. Up to Python 3.13, coverage traces each line of tcpapp."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the tests that are marked as exhaustive be called in their own way."""
+    config.pluginmanager.register(Exhaustive())
 
 
 # Fixtures ------------------------------------------------------------------------------------------------------------

@@ -106,18 +106,21 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.exhaustive
 @given(st.text())
 def test_any_text_is_received_as_it_was_sent(value: str) -> None:
     """Any text is received as it was sent."""
     assert value == Text().decode(Text().encode(value))
 
 
+@pytest.mark.exhaustive
 @given(codec=st.sampled_from([Json(), MessagePack()]), value=plain)
 def test_any_plain_value_is_received_as_it_was_sent(codec: Codec[Any], value: object) -> None:
     """Any value that JSON can represent is received as it was sent."""
     assert value == codec.decode(codec.encode(value))
 
 
+@pytest.mark.exhaustive
 @given(value=plain)
 def test_json_fits_lines(value: object) -> None:
     """JSON has no line break, so each message fits into a line."""
@@ -221,6 +224,7 @@ def test_bytes_of_a_peer_are_escaped_and_cut_in_an_error(codec: Codec[Any], mess
     assert len(str(caught.value)) <= 2 * QUOTED + 100
 
 
+@pytest.mark.exhaustive
 @given(codec=st.sampled_from(CODECS), message=st.binary())
 def test_any_bytes_are_read_or_refused(codec: Codec[Any], message: bytes) -> None:
     """For any bytes, `decode` gives a value or raises `UndecodableMessage`, and no other error."""

@@ -107,6 +107,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200, deadline=None)
 @given(plain)
 def test_no_plain_value_takes_more_memory_than_its_weight(value: object) -> None:
@@ -133,6 +134,7 @@ TOKENS += [
 ]
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(TYPES), st.lists(st.sampled_from(TOKENS), max_size=40), st.integers(1, 60))
 def test_no_json_takes_more_memory_than_its_weight(kind: Any, tokens: list[bytes], times: int) -> None:
@@ -142,6 +144,7 @@ def test_no_json_takes_more_memory_than_its_weight(kind: Any, tokens: list[bytes
         holds(Json(kind), message)
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(TYPES), st.lists(st.sampled_from(HEADERS) | st.binary(max_size=6), max_size=40), st.integers(1, 60)
@@ -256,6 +259,7 @@ def test_a_message_with_many_headers_of_long_arrays_is_bounded() -> None:
     assert holds(MessagePack(), b"\x9f" + b"\xde\x00\x01\x01\x02" * 15)
 
 
+@pytest.mark.exhaustive
 @given(st.text())
 def test_text_takes_no_more_memory_than_its_weight(value: str) -> None:
     """The weight of a text bounds its memory, and is at most four bytes for each byte of it, plus a constant."""
@@ -263,6 +267,7 @@ def test_text_takes_no_more_memory_than_its_weight(value: str) -> None:
     assert deep_size(value) <= Text().weight(message) <= 96 + 4 * len(message)
 
 
+@pytest.mark.exhaustive
 @given(st.sampled_from([Text(), Json(), MessagePack(), *map(Json, TYPES)]), st.binary(max_size=600))
 def test_any_bytes_have_a_weight(codec: Codec[Any], message: bytes) -> None:
     """`weight` gives a bounded number for any bytes, and never raises."""

@@ -298,6 +298,7 @@ values = st.recursive(
 array_keys = st.lists(st.integers(0, 9), max_size=3).map(tuple)
 
 
+@pytest.mark.exhaustive
 @given(values, array_keys, values)
 def test_an_array_is_found_as_a_key_and_only_there(before: Any, key: Any, after: Any) -> None:
     """An array as a key is refused whatever values are around it, and an array elsewhere is not."""
@@ -306,6 +307,7 @@ def test_an_array_is_found_as_a_key_and_only_there(before: Any, key: Any, after:
     assert refused(MessagePack(), msgspec.msgpack.encode(wrong))
 
 
+@pytest.mark.exhaustive
 @given(st.binary(max_size=200))
 def test_the_check_of_keys_accepts_malformed_messagepack(message: bytes) -> None:
     """The check of keys raises nothing for malformed MessagePack, which the decoder refuses."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -688,6 +689,7 @@ def run(config: dict[str, Any], steps: list[Any]) -> None:
 ANY_STEP = st.one_of([st.tuples(st.just(name), WHICH, *args) for name, args in STEPS.items()])
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     config=st.fixed_dictionaries({name: choose(values) for name, values in CONFIG.items()}),
@@ -708,6 +710,7 @@ SAME = {name: CONFIG[name] for name in ("app", "codec", "per_turn", "reads", "ke
 CALM_STEP = st.one_of([st.tuples(st.just(name), WHICH, *args) for name, args in CALM.items()])
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     config=st.fixed_dictionaries({name: choose(values) for name, values in SAME.items()}),

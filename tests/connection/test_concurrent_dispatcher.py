@@ -396,6 +396,7 @@ def test_no_time_runs_while_nothing_is_in_flight() -> None:
     assert (peer.waits, peer.protocol.info().deadline.seconds) == ([], 20)
 
 
+@pytest.mark.exhaustive
 def test_a_thousand_messages_of_10_ms_take_10_ms() -> None:
     """1,000 messages of 10 ms each, on one connection that works on 1,000 at once, are all answered after 10 ms."""
     peer = Peer(lambda message, _: later(message), concurrency=1000)

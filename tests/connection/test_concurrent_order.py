@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -222,6 +223,7 @@ MODEL = {
 }
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200)
 @given(model=st.builds(Model, **MODEL, limits=st.just(Limits())), steps=st.lists(SAY_WELL | ANSWER_WELL | FLOW))
 def test_every_reply_is_sent_once_and_in_its_order(model: Model, steps: list[Any]) -> None:
@@ -237,6 +239,7 @@ def test_every_reply_is_sent_once_and_in_its_order(model: Model, steps: list[Any
     model.check_nothing_is_left()
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200)
 @given(
     model=st.builds(Model, **MODEL, limits=SIZES),

@@ -255,6 +255,7 @@ def waited_for(transport: Any) -> None:
     transport.lose()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.once
 @pytest.mark.parametrize("end", [halfway, answered, aborted, half_closed, waited_for])
 @pytest.mark.usefixtures("no_collector")

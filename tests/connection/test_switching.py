@@ -173,6 +173,7 @@ def expected_after(new: Framing, rest: bytes) -> list[bytes]:
         return []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("old", FRAMINGS, ids=str)
 def test_what_comes_behind_the_message_is_read_by_the_new_framing(old: Framing, form: type[Sync]) -> None:
@@ -197,6 +198,7 @@ def test_what_comes_behind_the_message_is_read_by_the_new_framing(old: Framing, 
             assert peer.factory.info().buffered == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", FORMS)
 def test_raw_bytes_follow_at_every_cut(form: type[Sync]) -> None:
     """Behind the message, raw bytes are passed on as they are, whichever framing would have read them as messages."""

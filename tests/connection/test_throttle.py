@@ -390,6 +390,7 @@ def test_small_reads_and_byte_rates_go_together() -> None:
     assert peer.paused
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("rate", "least"), [(5, 1), (1000, 100), (20_000, 1024)])
 def test_no_read_is_smaller_than_a_tenth_of_a_second_or_1_kib(rate: int, least: int) -> None:
     """The read size is Twisted's write mark, too. A tiny one would pause the app for each reply."""

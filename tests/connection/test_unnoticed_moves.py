@@ -63,6 +63,7 @@ def test_a_move_between_any_two_chunks_is_not_noticed(
     assert still.hears() == moving.hears()
 
 
+@pytest.mark.exhaustive
 @given(st.lists(st.integers(0, 999), max_size=6), st.sets(st.integers(0, 150), max_size=8))
 def test_values_of_a_codec_are_the_same(numbers: list[int], cuts: set[int]) -> None:
     """Messages that wait at a move are decoded by the next process, and each is answered."""
@@ -89,6 +90,7 @@ def test_a_message_that_is_skipped_is_skipped_to_its_end() -> None:
 # What waits ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @given(st.sets(st.integers(0, 40)))
 def test_messages_that_wait_for_their_turn_are_answered_in_order(moves: set[int]) -> None:
     """With moves between turns, or while a rate allows no more, all messages are answered in order."""
@@ -145,6 +147,7 @@ def test_messages_behind_a_pending_reply_wait_for_the_next_process(app: Any) -> 
     assert moving.hears() == b"A\nB!\nC!\n"
 
 
+@pytest.mark.exhaustive
 @given(st.lists(st.integers(1, 300_000), min_size=1, max_size=5), st.lists(st.integers(0, 200_000), max_size=6))
 def test_unsent_bytes_are_sent_first(sizes: list[int], takes: list[int]) -> None:
     """Unsent bytes of several processes reach a slow peer in order, before later replies."""
@@ -211,6 +214,7 @@ def ended_at(steps: list[tuple[Any, ...]], moves: set[int]) -> tuple[float, str]
     return moving.time, closed.reason.rule
 
 
+@pytest.mark.exhaustive
 @given(STEPS, st.sets(st.integers(0, 20), min_size=1))
 def test_a_timeout_ends_a_moved_connection_at_the_same_time(steps: list[tuple[Any, ...]], moves: set[int]) -> None:
     """With any moves, a timeout ends the connection at the same second and for the same reason as without moves."""

@@ -26,6 +26,7 @@ from tcpapp.framing import (
     Varint,
     from_string,
 )
+from tests.examples import MANY
 from tests.framing.generators import mixed
 from tests.framing.streams import BOUNDED, FRAMINGS, MARKS, Outcome, cuts, ends, read, same, sendable, single, wide
 
@@ -79,6 +80,7 @@ def stream_of(framing: Framing) -> tuple[bytes, list[bytes]]:
 # Cuts
 
 
+@pytest.mark.exhaustive
 @each_boundary
 def test_any_cut(framing: Framing) -> None:
     """A stream gives the same messages however it is cut."""
@@ -87,7 +89,8 @@ def test_any_cut(framing: Framing) -> None:
     assert same(framing, stream) == Outcome(tuple(messages), None, 0)
 
 
-@settings(max_examples=600)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(framing=st.sampled_from(BOUNDARY), data=st.data())
 def test_sent_messages_are_received_unchanged(framing: Framing, data: st.DataObject) -> None:
     """Any messages that can be sent are received unchanged, however their stream is cut."""
@@ -107,7 +110,8 @@ def test_sent_messages_are_received_unchanged(framing: Framing, data: st.DataObj
     assert framing.frame_all(messages) == stream
 
 
-@settings(max_examples=600)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_garbage(framing: Framing, data: st.DataObject) -> None:
     """Any bytes give messages or `UnreadableStream`, and the same outcome however they are cut."""
@@ -135,6 +139,7 @@ def test_empty_chunk(framing: Framing) -> None:
 # The end
 
 
+@pytest.mark.exhaustive
 @each_boundary
 def test_every_prefix(framing: Framing) -> None:
     """A stream that ends between two messages is whole; a stream that ends anywhere else is truncated."""
@@ -150,6 +155,7 @@ def test_every_prefix(framing: Framing) -> None:
         assert outcome.failure in (None, TruncatedMessage)
 
 
+@pytest.mark.exhaustive
 @each_boundary
 def test_truncated_says_how_much_came(framing: Framing) -> None:
     """`TruncatedMessage` has the number of bytes that had arrived, the same however the stream is cut."""
@@ -206,6 +212,7 @@ def limit_of(framing: Framing) -> bytes:
     return b"y" * framing.max
 
 
+@pytest.mark.exhaustive
 @each_bounded
 def test_exactly_max(framing: Framing) -> None:
     """A message of exactly ``max`` bytes is sent and received, however it is cut."""
@@ -224,6 +231,7 @@ def test_one_over_max_is_not_sent(framing: Framing) -> None:
             send(message)
 
 
+@pytest.mark.exhaustive
 @each_bounded
 def test_one_over_max_is_not_received(framing: Framing) -> None:
     """A message of one byte more than ``max`` ends the stream or is skipped; earlier messages are delivered."""
@@ -384,6 +392,7 @@ def test_framings_differ() -> None:
     assert LengthPrefixed() == LengthPrefixed(4, "big", 0, 0, 4)
 
 
+@pytest.mark.exhaustive
 @each_boundary
 def test_copies(framing: Framing) -> None:
     """A deep copy of a framing reads on where the original stands in the stream."""
@@ -397,6 +406,7 @@ def test_copies(framing: Framing) -> None:
 # Cost
 
 
+@pytest.mark.exhaustive
 @each_large
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_unfinished_input_is_compact(framing: Framing, size: int) -> None:
@@ -416,6 +426,7 @@ def test_unfinished_input_is_compact(framing: Framing, size: int) -> None:
     assert sys.getsizeof(store) <= 1.2 * len(stream) + 200
 
 
+@pytest.mark.exhaustive
 @each_large
 def test_64_mib_in_pieces_of_64_kib(framing: Framing) -> None:
     """A message of 64 MiB takes less than 3 seconds of CPU; joining the buffer for each piece would take twenty."""

@@ -23,6 +23,7 @@ from tcpapp.framing import (
 )
 from tcpapp.framing.base import kind_of
 from tcpapp.framing.state import MOST, VERSION, StateWriter, pack
+from tests.examples import MANY
 from tests.framing.streams import BOUNDED, FRAMINGS, MARKS, go_on, moved, read, sendable, single, wide
 from tests.framing.test_framing_contract import chunks_of, some_bytes, some_messages, stream_of
 
@@ -47,6 +48,7 @@ def dumped(framing: Framing, stream: bytes) -> bytes:
 # Dump and load
 
 
+@pytest.mark.exhaustive
 @each_framing
 def test_moved_at_every_cut(framing: Framing) -> None:
     """Dumped and loaded at any place, or after every byte, a stream gives the same messages, failures and skips."""
@@ -58,7 +60,8 @@ def test_moved_at_every_cut(framing: Framing) -> None:
             assert read(framing, chunks, moved) == read(framing, chunks)
 
 
-@settings(max_examples=600)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_any_stream_moved_at_any_cuts(framing: Framing, data: st.DataObject) -> None:
     """Any bytes give the same outcome if they are dumped and loaded at any cuts, or after every byte."""
@@ -70,6 +73,7 @@ def test_any_stream_moved_at_any_cuts(framing: Framing, data: st.DataObject) -> 
     assert read(framing, single(stream), moved) == read(framing, single(stream))
 
 
+@pytest.mark.exhaustive
 @each_skipping
 def test_moved_inside_a_skipped_message(framing: Framing) -> None:
     """The rest of a skipped message is skipped after the load, and counted once."""
@@ -143,6 +147,7 @@ def test_a_failure_that_was_not_raised_yet() -> None:
         state.dump()
 
 
+@pytest.mark.exhaustive
 @each_framing
 def test_a_state_of_another_framing(framing: Framing) -> None:
     """Only a framing of the same class and options loads the state; ``max`` and ``oversize`` can differ."""
@@ -158,6 +163,7 @@ def test_a_state_of_another_framing(framing: Framing) -> None:
     assert "max" not in kind_of(framing)
 
 
+@pytest.mark.exhaustive
 @each_framing
 def test_every_truncation_is_refused(framing: Framing) -> None:
     """A state that is cut anywhere, or has one byte more, is refused."""
@@ -222,14 +228,16 @@ def states(draw: st.DrawFn, framing: Framing) -> bytes:
     return pack(kind_of(framing), writer.joined(), draw(some_bytes))
 
 
-@settings(max_examples=500)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_any_state(framing: Framing, data: st.DataObject) -> None:
     """A state of any numbers and held bytes is refused, or its stream goes on within bounds."""
     loads(framing, data.draw(states(framing)), data.draw(some_bytes))
 
 
-@settings(max_examples=500)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_a_state_that_was_changed_on_the_way(framing: Framing, data: st.DataObject) -> None:
     """A state with bytes changed, cut out or put in is refused, or its stream goes on within bounds."""
@@ -248,6 +256,7 @@ def dumped_of(framing: Framing, stream: bytes) -> bytes:
         return dumped_of(framing, stream[: len(stream) // 2])
 
 
+@pytest.mark.exhaustive
 @given(framing=st.sampled_from(FRAMINGS), state=st.binary(max_size=60))
 def test_bytes_that_are_no_state(framing: Framing, state: bytes) -> None:
     """Any bytes are refused, or are a state."""

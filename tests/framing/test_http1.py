@@ -426,6 +426,7 @@ def test_a_response_says_whether_the_connection_goes_on(version: str, connection
     assert CHUNKED_RESPONSE.answering(Request("GET", "/", (HOST,))) == CHUNKED_RESPONSE
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("side", "streams"), [("server", REQUESTS), ("client", RESPONSES)])
 def test_the_promises_of_every_framing_hold(side: Any, streams: dict[bytes, Any]) -> None:
     """Both sides keep the promises of every framing, with and without bodies, by length and in chunks."""

@@ -183,6 +183,7 @@ def test_a_message_that_would_be_another_one_is_not_sent(message: Any) -> None:
         irc().frame(message)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_the_promises_of_every_framing_hold(side: Any) -> None:
     """Both sides keep the promises of every framing."""

@@ -214,14 +214,16 @@ def test_what_is_sent_is_received(message: MemcachedMessage) -> None:
     assert message.items or read(SERVER, [CLIENT.frame(message)]).messages == (message,)
 
 
+@pytest.mark.exhaustive
 def test_the_server_side_keeps_the_promises_of_a_framing() -> None:
     """The kit's check holds for requests."""
-    check_framing(memcached, st.one_of(lines, stores), frame=CLIENT.frame)
+    check_framing(memcached, st.one_of(lines, stores), frame=CLIENT.frame, examples=20)
 
 
+@pytest.mark.exhaustive
 def test_the_client_side_keeps_the_promises_of_a_framing() -> None:
     """The kit's check holds for replies."""
-    check_framing(lambda: memcached(side="client"), st.one_of(lines, replies), frame=SERVER.frame)
+    check_framing(lambda: memcached(side="client"), st.one_of(lines, replies), frame=SERVER.frame, examples=20)
 
 
 def test_specs() -> None:

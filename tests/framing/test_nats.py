@@ -188,14 +188,16 @@ def test_what_is_sent_is_received(request_: NatsMessage, said: NatsMessage) -> N
     assert read(CLIENT, [SERVER.frame(said)]).messages == (said,)
 
 
+@pytest.mark.exhaustive
 def test_the_server_side_keeps_the_promises_of_a_framing() -> None:
     """The kit's check holds for what clients send."""
-    check_framing(nats, of_clients, frame=CLIENT.frame)
+    check_framing(nats, of_clients, frame=CLIENT.frame, examples=20)
 
 
+@pytest.mark.exhaustive
 def test_the_client_side_keeps_the_promises_of_a_framing() -> None:
     """The kit's check holds for what servers send."""
-    check_framing(lambda: nats(side="client"), of_servers, frame=SERVER.frame)
+    check_framing(lambda: nats(side="client"), of_servers, frame=SERVER.frame, examples=20)
 
 
 def test_specs() -> None:

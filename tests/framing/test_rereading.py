@@ -42,6 +42,7 @@ def naive_end(framing: Framing, before: bytes, data: bytes, count: int) -> int:
     return at
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("framing", COUNTED, ids=repr)
 def test_the_bytes_behind_a_message_are_found_at_every_place(framing: Framing) -> None:
     """For every message of a chunk, and every chunk of a stream, the bytes behind it are found to the byte."""

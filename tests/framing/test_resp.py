@@ -403,11 +403,13 @@ def test_version_2_sends_any_value_as_its_own_types(value: Any) -> None:
         assert {*map(type, parts(received))} <= {bytes, SimpleString, ErrorReply, int, type(None), list}
 
 
+@pytest.mark.exhaustive
 def test_the_server_side_keeps_the_promises_of_a_framing() -> None:
     """The kit's check holds for requests."""
-    check_framing(resp, requests, frame=CLIENT.frame)
+    check_framing(resp, requests, frame=CLIENT.frame, examples=20)
 
 
+@pytest.mark.exhaustive
 def test_the_client_side_keeps_the_promises_of_a_framing() -> None:
     """The kit's check holds for values."""
-    check_framing(lambda: resp(side="client"), values, frame=SERVER_3.frame)
+    check_framing(lambda: resp(side="client"), values, frame=SERVER_3.frame, examples=20)

@@ -228,6 +228,7 @@ def test_a_mail_is_bounded() -> None:
         smtp_data(max=20).frame(SmtpMail(b"x" * 16 + b"\r\n"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("make", "messages"),
     [

@@ -179,6 +179,7 @@ def test_a_message_that_is_no_frame_is_not_sent(message: Any) -> None:
         stomp().frame(message)
 
 
+@pytest.mark.exhaustive
 def test_the_promises_of_every_framing_hold() -> None:
     """Frames with and without bodies keep the promises of every framing."""
     check_framing(stomp, list(STREAMS.values())[::2], examples=20)

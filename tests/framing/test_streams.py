@@ -368,6 +368,7 @@ def test_pieces_are_shown() -> None:
 # Costs ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("framing", "body"), [(store, b"x" * 200_000), (chunked, b"1\r\nx\r\n" * 30_000)])
 def test_time_is_linear(framing: type[Parser], body: bytes) -> None:
     """A body in 1-byte chunks takes about as long for each byte as a body of a tenth."""
@@ -386,6 +387,7 @@ def test_time_is_linear(framing: type[Parser], body: bytes) -> None:
     assert best < 30
 
 
+@pytest.mark.exhaustive
 def test_many_chunks_in_one_take_linear_time() -> None:
     """A chunk of a stream with thousands of pieces is not copied for each of them."""
     state = chunked()

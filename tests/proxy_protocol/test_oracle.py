@@ -122,6 +122,7 @@ def test_valid_headers_are_valid_for_the_library(name: str) -> None:
     assert says(result, header) == (name not in {*STRICTER, *OTHERWISE})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", BAD)
 def test_invalid_headers_are_invalid_for_the_library(name: str) -> None:
     """The library refuses each invalid header, except for the cases in `LAXER`."""
@@ -141,12 +142,14 @@ in_ascii = headers().filter(
 )
 
 
+@pytest.mark.exhaustive
 @given(in_ascii)
 def test_the_library_reads_our_headers(header: Header) -> None:
     """The library reads any header that we write; of several TLVs of one type, it keeps the last."""
     assert says(theirs(frame(header)), header)
 
 
+@pytest.mark.exhaustive
 @given(with_ips.filter(lambda header: header.version == 2))
 def test_the_library_accepts_our_checksum(header: Header) -> None:
     """
@@ -159,6 +162,7 @@ def test_the_library_accepts_our_checksum(header: Header) -> None:
     assert says(theirs(written), HeaderReader().receive(written))
 
 
+@pytest.mark.exhaustive
 @given(with_ips)
 def test_our_reader_reads_the_librarys_headers(header: Header) -> None:
     """Our reader reads any header that the library writes, with the checksum of a header of version 2."""
@@ -172,6 +176,7 @@ def test_our_reader_reads_the_librarys_headers(header: Header) -> None:
     assert found == replace(header, tlvs=sorted({**dict(header.tlvs), **dict(sums)}.items()))
 
 
+@pytest.mark.exhaustive
 @given(st.binary(max_size=300))
 def test_crc32c_gives_the_checksum_of_a_library(data: bytes) -> None:
     """For any bytes, `crc32c` gives the checksum that a library in C gives."""

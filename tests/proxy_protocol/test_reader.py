@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tcpapp.close_reason import EndedBy
 from tcpapp.errors import InvalidOption, MalformedProxyHeader, UnreadableStream
 from tcpapp.proxy_protocol import DEFAULT_MAX, Family, Header, HeaderReader, InetAddress, frame
+from tests.examples import MANY
 from tests.proxy_protocol.cases import BAD, GOOD, INET, LINE, REST, SIGNATURE, cuts, outcome, read, tcp4, tlv, v2
 from tests.proxy_protocol.strategies import chunks_of, headers
 
@@ -241,7 +242,8 @@ pieces = st.lists(
 streams = st.builds(lambda start, rest: start + b"".join(rest), beginnings, pieces)
 
 
-@settings(max_examples=600)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(st.one_of(st.binary(max_size=200), streams), st.data())
 def test_any_bytes(stream: bytes, data: st.DataObject) -> None:
     """Any bytes give a header, a MalformedProxyHeader, or a wait for more, the same at any cut."""
@@ -250,7 +252,8 @@ def test_any_bytes(stream: bytes, data: st.DataObject) -> None:
     assert outcome(HeaderReader(), data.draw(chunks_of(stream))) == expected
 
 
-@settings(max_examples=500)
+@pytest.mark.exhaustive
+@settings(max_examples=MANY)
 @given(st.sampled_from([stream for stream, _ in GOOD.values() if len(stream) < 500]), st.data())
 def test_headers_with_a_few_bytes_changed(stream: bytes, data: st.DataObject) -> None:
     """
@@ -267,6 +270,7 @@ def test_headers_with_a_few_bytes_changed(stream: bytes, data: st.DataObject) ->
         assert HeaderReader().receive(frame(expected[0])) == expected[0]
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200)
 @given(header=headers(), rest=st.binary(max_size=50), checksum=st.booleans(), data=st.data())
 def test_a_written_header_is_read_unchanged(header: Header, rest: bytes, checksum: bool, data: st.DataObject) -> None:
@@ -284,6 +288,7 @@ def test_a_written_header_is_read_unchanged(header: Header, rest: bytes, checksu
         assert found == header
 
 
+@pytest.mark.exhaustive
 @given(header=headers().filter(lambda header: header.version == 2 and header.relayed), data=st.data())
 def test_a_checksum_finds_any_flipped_bit(header: Header, data: st.DataObject) -> None:
     """Whichever bit of a header is flipped, the header is not read as one with a correct checksum."""
@@ -307,6 +312,7 @@ addresses = st.one_of(
 )
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=300)
 @given(st.sampled_from([Family.TCP4, Family.TCP6]), addresses)
 @example(Family.TCP6, "::ffff:1.2.3.4")
@@ -357,6 +363,7 @@ def test_a_reader_is_small() -> None:
     assert not hasattr(reader, "__dict__")
 
 
+@pytest.mark.exhaustive
 def test_time_is_linear() -> None:
     """Sixteen times as many bytes, one at a time, take less than forty times the CPU time."""
 

@@ -58,6 +58,7 @@ def test_a_header_of_any_form_is_written(stream: bytes, header: Header) -> None:
     assert HeaderReader().receive(frame(header)) == header
 
 
+@pytest.mark.exhaustive
 @given(headers())
 def test_a_line_is_within_its_bound(header: Header) -> None:
     """No line that we write is longer than section 2.1 allows."""

@@ -106,6 +106,7 @@ def recent(chunks: Iterable[tuple[float, int, int]], now: float) -> tuple[float,
     return sum(each[0] for each in known) / RECENT, sum(each[1] for each in known) / RECENT
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(20))
 def test_totals_and_rates_are_those_of_the_single_chunks(seed: int) -> None:
     """For connections that open, count and end at any times, totals and rates are sums over the single chunks."""

@@ -16,6 +16,7 @@ from tests.framing.streams import FRAMINGS
 from tests.patience import PATIENCE
 
 
+@pytest.mark.exhaustive
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_messages_can_be_sent(framing, data):
     """Each message that `messages` draws can be sent by its framing."""
@@ -29,6 +30,7 @@ def test_messages_are_at_most_as_long_as_longest(message):
     assert len(message) <= 100
 
 
+@pytest.mark.exhaustive
 @given(framing=st.sampled_from(FRAMINGS), data=st.data())
 def test_cuts_join_to_the_stream(framing, data):
     """The chunks that `cuts` draws join to the stream."""
@@ -36,6 +38,7 @@ def test_cuts_join_to_the_stream(framing, data):
     assert b"".join(data.draw(strategies.cuts(stream))) == stream
 
 
+@pytest.mark.exhaustive
 @given(strategies.schedules(b"0123456789"))
 def test_a_schedule_delivers_in_order_and_ends_once(events):
     """A schedule delivers the stream or its beginning in order, and has exactly one end, as its last event."""
@@ -46,6 +49,7 @@ def test_a_schedule_delivers_in_order_and_ends_once(events):
     assert {type(each) for each in events} <= {Deliver, Advance, HalfClose, Leave, Reset, Abort, Stall, Read}
 
 
+@pytest.mark.exhaustive
 @given(strategies.schedules(st.just(b"x"), others=()))
 def test_a_schedule_without_other_events(events):
     """With `others=()` a schedule has no event but chunks, waits, a half-close and an end."""

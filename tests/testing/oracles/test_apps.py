@@ -86,12 +86,14 @@ GOOD = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("app", "options"), GOOD.values(), ids=GOOD)
 def test_an_app_without_leaks_passes(app, options):
     """`check_app` passes apps of each form, with any framing, codec or messages, if they leave nothing behind."""
     check_app(app, examples=EXAMPLES, **options)
 
 
+@pytest.mark.exhaustive
 def test_without_examples_the_profile_sets_the_number_of_connections():
     """Without `examples`, `check_app` runs as many connections as Hypothesis's profile says."""
     check_app(echo)
@@ -265,6 +267,7 @@ def test_within_bounds_the_time_that_the_app_has_after_the_end():
     assert "the app leaves no timer behind" in broken_by(Lingers, within=4)
 
 
+@pytest.mark.exhaustive
 def test_failures_that_wait_for_the_collector_are_found(monkeypatch, logged_errors):
     """A failure in a cycle, which the quick check after each connection misses, is found at the end."""
     monkeypatch.setattr("tcpapp.testing.oracles.visits.gc.collect", lambda generation=2: None)

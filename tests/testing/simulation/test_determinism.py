@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import tcpapp
 from tcpapp.testing.simulation import Simulation, Trace
 from tcpapp.testing.simulation.trace import FOLDED
+from tests.environments import CLEAN
 from tests.testing.simulation.scenes import chat, clients_that_come_back, pair
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def digests_of(program):
     return {
         subprocess.run(
             [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            env={**CLEAN, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             check=True,
             text=True,
@@ -71,6 +71,7 @@ def digests_of(program):
     }
 
 
+@pytest.mark.exhaustive
 def test_two_processes_with_different_hash_seeds_agree():
     """
     Two processes with different hash seeds have the same trace: nothing depends on the order of a set or on addresses.
@@ -78,6 +79,7 @@ def test_two_processes_with_different_hash_seeds_agree():
     assert digests_of(PROGRAM) == {f"{played(11)[0].trace.digest}\n"}
 
 
+@pytest.mark.exhaustive
 def test_clients_that_come_back_do_the_same_in_every_process():
     """
     The waits of a `Client`, the members a `Pool` picks, and the jitter of a drain follow the seed in every process.

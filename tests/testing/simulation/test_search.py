@@ -107,6 +107,7 @@ BUGS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("scenario", "error"), BUGS.values(), ids=BUGS)
 def test_a_planted_bug_is_found_and_can_be_repeated(scenario, error):
     """
@@ -131,6 +132,7 @@ def test_a_planted_bug_is_found_and_can_be_repeated(scenario, error):
     assert sum(map(len, failed.schedule.values())) < sum(map(len, decided.decisions.schedule.values())) / 2
 
 
+@pytest.mark.exhaustive
 def test_a_scenario_without_a_bug_passes_with_every_seed():
     """A correct chat passes with 20 seeds: each member receives each line of the others once."""
     kinds = ("partition", "slow")
@@ -385,6 +387,7 @@ def test_shrinking_of_runs_that_never_end_is_bounded(monkeypatch):
 # Faults ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_faults_of_every_kind_happen_and_are_over_in_the_end():
     """
     Faults of every kind happen. At the end every host runs, reads, and reaches all others; only clocks stay changed.
@@ -419,6 +422,7 @@ def test_faults_of_every_kind_happen_and_are_over_in_the_end():
         assert what in said
 
 
+@pytest.mark.exhaustive
 def test_a_schedule_of_zeros_has_no_faults():
     """With an empty schedule `faults` makes no fault."""
     sim = Simulation(schedule={})
