@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tcpapp"
 TESTS = ROOT / "tests"
+
+pytestmark = pytest.mark.once
 
 BESIDE = "∥"
 
@@ -90,8 +93,9 @@ def top_imported(module: str) -> str | None:
     return name if name in ROW else "tcpapp"
 
 
-def imports_of(path: str, source: str) -> Iterator[Import]:
-    """Give each import of a file with its full name: ``from a import b`` can name a module ``a.b``."""
+@cache
+def imports_of(path: str, source: str) -> list[Import]:
+    """Return each import of a file with its full name: ``from a import b`` can name a module ``a.b``."""
     package = ["tcpapp", *PurePosixPath(path).parts[:-1]]
 
     def names(node: ast.AST) -> list[str]:
@@ -115,7 +119,7 @@ def imports_of(path: str, source: str) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, functions)
 
-    yield from walk(ast.parse(source), ())
+    return list(walk(ast.parse(source), ()))
 
 
 # The rules -----------------------------------------------------------------------------------------------------------
@@ -171,10 +175,10 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 SOURCES = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in FILES}
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_a_file_imports_only_from_below(path: str) -> None:
+@pytest.mark.exhaustive
+def test_a_file_imports_only_from_below() -> None:
     """No import of a file breaks a rule of the layers."""
-    assert breaks_of(path, SOURCES[path]) == []
+    assert [fault for path in FILES for fault in breaks_of(path, SOURCES[path])] == []
 
 
 def test_the_picture_has_each_package_and_module() -> None:
@@ -223,6 +227,7 @@ def in_circles(graph: Mapping[str, Iterable[str]]) -> set[str]:
     return set(left)
 
 
+@pytest.mark.exhaustive
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """No two modules import each other in a circle, not for types either: what they share is in a third module."""
     assert in_circles(graph_of(SOURCES)) == set()
@@ -242,6 +247,7 @@ def test_a_planted_circle_is_found() -> None:
 # Packages and their tests --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("package", [row.name for row in ROWS if row.is_package and not row.later])
 def test_a_package_says_what_it_imports_and_where_a_new_thing_goes(package: str) -> None:
     """The docstring of a package ends with the packages that it imports, and where a new thing of its kind goes."""
@@ -272,14 +278,19 @@ TESTED_TOGETHER = {
 """The exceptions in these packages: test modules of several modules."""
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
+def test_a_module_has_a_test_module_of_its_name() -> None:
     """
     The folders of tests/ mirror the folders of tcpapp/.
 
     Modules of the packages that are not in `ONE_BY_ONE` share the tests of their folder; coverage shows what these
     reach.
     """
+    expected = {path: own_tests(path) for path in FILES}
+    assert {path: tests for path, tests in expected.items() if not list(TESTS.glob(tests))} == {}
+
+
+def own_tests(path: str) -> str:
+    """Return the pattern of the paths of a module's tests."""
     folder, name = PurePosixPath(path).parent, PurePosixPath(path).stem
     expected = f"{folder}/test_*.py"
     if name != "__init__" and (str(folder) in ONE_BY_ONE or str(folder) == "."):
@@ -288,19 +299,23 @@ def test_a_module_has_a_test_module_of_its_name(path: str) -> None:
             (shared for shared, names in TESTED_TOGETHER.items() if shared.startswith(f"{folder}/") and name in names),
             own,
         )
-    assert list(TESTS.glob(expected)), f"tcpapp/{path} has no tests in tests/{expected}"
+    return expected
 
 
 LONGEST_FUNCTION = 40
 """The most lines of a function, as in the codebases that serve as models."""
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_a_function_is_short(path: str) -> None:
+@pytest.mark.exhaustive
+def test_a_function_is_short() -> None:
     """No function has more than `LONGEST_FUNCTION` lines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    functions = [each for each in ast.walk(ast.parse(SOURCES[path])) if isinstance(each, kinds)]
-    lengths = {each.name: (each.end_lineno or 0) - each.lineno + 1 for each in functions}
+    lengths = {
+        f"{path}:{each.lineno}: {each.name}": (each.end_lineno or 0) - each.lineno + 1
+        for path in FILES
+        for each in ast.walk(ast.parse(SOURCES[path]))
+        if isinstance(each, kinds)
+    }
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION} == {}
 
 
@@ -308,10 +323,10 @@ LONGEST_FILE = 400
 """The most lines of a file: a reader keeps a file of this length in mind."""
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_a_file_is_short(path: str) -> None:
+def test_a_file_is_short() -> None:
     """No file has more than `LONGEST_FILE` lines."""
-    assert len(SOURCES[path].splitlines()) <= LONGEST_FILE
+    lengths = {path: len(source.splitlines()) for path, source in SOURCES.items()}
+    assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
 
 PLUGINS = ["tcpapp_plugin.py", "tcpapp_reactor.py"]

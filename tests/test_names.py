@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import keyword
 import re
-import tokenize
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,9 @@ import pytest
 from tcpapp.limits import Timeouts, numbers_of
 from tcpapp.limits.renamed import RENAMED
 from tcpapp.process.configuration.options import OPTIONS
+from tests.sources import names_in
+
+pytestmark = [pytest.mark.once, pytest.mark.exhaustive]
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for folder in ("tcpapp", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
@@ -46,39 +46,36 @@ ALLOWED = {
 """Files in which a former name has another meaning."""
 
 
-def names_in(path: Path) -> Iterator[tuple[str, int]]:
-    """Give each name in a file, with its line."""
-    with path.open("rb") as file:
-        for token in tokenize.tokenize(file.readline):
-            if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
-                yield token.string, token.start[0]
-
-
 def words_of(name: str) -> set[str]:
     """Return the words of a name, in small letters."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_identifier_is_a_former_name(path: Path) -> None:
+def test_no_identifier_is_a_former_name() -> None:
     """No identifier of a module, of its tests or of the benchmarks is a former name."""
-    allowed = ALLOWED.get(str(path.relative_to(ROOT)), ())
     found = [
-        f"line {line}: {name}"
-        for name, line in names_in(path)
-        if (name in NAMES or words_of(name) & WORDS) and name not in allowed
+        f"{path}:{line}: {name}"
+        for path in SOURCES
+        for name, line in names_in(path.read_text(encoding="utf-8"))
+        if is_former(name) and name not in ALLOWED.get(str(path.relative_to(ROOT)), ())
     ]
     assert found == []
+
+
+@cache
+def is_former(name: str) -> bool:
+    """Tell whether a name was renamed, or has a word that no name has."""
+    return name in NAMES or not words_of(name).isdisjoint(WORDS)
 
 
 def test_no_class_has_a_former_name() -> None:
     """No class outside of the test kit has a former name."""
     found = [
-        f"{path.relative_to(ROOT)}: {node.name}"
+        f"{path.relative_to(ROOT)}: {name}"
         for path in (ROOT / "tcpapp").rglob("*.py")
         if "testing" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef) and node.name in CLASSES
+        for name in re.findall(r"^ *class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if name in CLASSES
     ]
     assert found == []
 
@@ -87,10 +84,10 @@ def test_no_test_is_named_after_an_unnamed_subject() -> None:
     """No name of a test begins with, or has, a subject such as "who" or "those"."""
     unnamed = re.compile(r"^test_(who|whoever|whom|those|one_that|one_who|one_whose)_|_whom_|_whoever_|_those_who_")
     found = [
-        f"{path.relative_to(ROOT)}: {node.name}"
+        f"{path.relative_to(ROOT)}: {name}"
         for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and unnamed.search(node.name)
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if unnamed.search(name)
     ]
     assert found == []
 
@@ -108,10 +105,8 @@ def without_renames(text: str) -> str:
     return re.sub(r"^### Renamed$.*?(?=^##)", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_page_has_a_former_name(path: Path) -> None:
+def test_no_page_has_a_former_name() -> None:
     """No page has a former name: in prose, as an option, a key, a variable or a rule."""
-    text = without_renames(path.read_text())
     dashed = "|".join(name.replace("_", "-") for name in RENAMED)
     patterns = [
         rf"\b(?:{'|'.join(WORDS)})\b",
@@ -123,5 +118,6 @@ def test_no_page_has_a_former_name(path: Path) -> None:
         r"\btimeouts\.(?:answer|frame|blocked)\b|\bpolicies\.(?:full|crowded|too_fast)\b",
         rf"`(?:{'|'.join(NAMES)})`",
     ]
-    found = [match[0] for pattern in patterns for match in re.finditer(pattern, text, re.MULTILINE)]
+    former = re.compile("|".join(patterns), re.MULTILINE)
+    found = [f"{path}: {match[0]}" for path in PAGES for match in former.finditer(without_renames(path.read_text()))]
     assert found == []

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
-import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.environments import ROOT
+from tests.sources import comments_in
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.exhaustive]
 
 INSTEAD = {
     r"ones? whom?": "name the subject: the peer, the client, the connection",
@@ -87,24 +88,44 @@ each_part = pytest.mark.parametrize(
 # The texts ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Parts:
+    """The parts of a module that are read here, each with its line."""
+
+    strings: list[tuple[int, str]] = field(default_factory=list)
+    docstrings: list[tuple[int, str]] = field(default_factory=list)
+    undocumented: list[tuple[int, str]] = field(default_factory=list)
+
+
 @cache
-def nodes_of(path: Path) -> list[ast.AST]:
-    """Return all nodes of a module's syntax tree."""
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+def parts_of(path: Path) -> Parts:
+    """Return the strings of a module that are texts, its docstrings, also of attributes, and tests without one."""
+    parts = Parts()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 1:
+            parts.strings.append((node.lineno, node.value))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            parts.docstrings.append((node.lineno, node.value.value))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and is_undocumented(node):
+            parts.undocumented.append((node.lineno, node.name))
+    return parts
+
+
+def is_undocumented(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Tell whether a function is a test without a docstring."""
+    return function.name.startswith("test_") and not ast.get_docstring(function)
 
 
 def comments_of(path: Path) -> Iterator[tuple[int, str]]:
     """Give each block of comments as one text, with the number of its last line."""
     block: list[str] = []
     last = 0
-    with path.open("rb") as file:
-        for token in tokenize.tokenize(file.readline):
-            if token.type == tokenize.COMMENT:
-                if block and token.start[0] != last + 1:
-                    yield last, "\n".join(block)
-                    block = []
-                block.append(token.string.lstrip("#: "))
-                last = token.start[0]
+    for line, comment in comments_in(path.read_text(encoding="utf-8")):
+        if block and line != last + 1:
+            yield last, "\n".join(block)
+            block = []
+        block.append(comment.lstrip("#: "))
+        last = line
     if block:
         yield last, "\n".join(block)
 
@@ -114,9 +135,7 @@ def texts_of(path: Path) -> Iterator[tuple[int, str]]:
     if path.suffix != ".py":
         yield from enumerate(without_code(path.read_text(encoding="utf-8")).split("\n\n"), 1)
         return
-    for node in nodes_of(path):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 1:
-            yield node.lineno, node.value
+    yield from parts_of(path).strings
     yield from comments_of(path)
 
 
@@ -125,9 +144,7 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
     if path.suffix != ".py":
         yield from texts_of(path)
         return
-    for node in nodes_of(path):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.lineno, node.value.value
+    yield from parts_of(path).docstrings
 
 
 def without_code(page: str) -> str:
@@ -152,14 +169,6 @@ def _without_literal(found: re.Match[str]) -> str:
     depth = len(first) - len(first.lstrip())
     rest = [i for i, line in enumerate(lines) if line.strip() and len(line) - len(line.lstrip()) < depth]
     return ":\n\n" + "\n".join(lines[rest[0] :] if rest else [])
-
-
-def undocumented_tests(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the test functions and methods of a module that have no docstring, each with its line."""
-    functions = [node for node in nodes_of(path) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    for each in functions:
-        if each.name.startswith("test_") and not ast.get_docstring(each):
-            yield each.lineno, each.name
 
 
 def place(path: Path, line: int) -> str:
@@ -202,7 +211,9 @@ def test_sentences_are_short(part: str) -> None:
 def test_every_test_has_a_docstring() -> None:
     """Every test function has a docstring, which says what the test shows."""
     found = [
-        f"{place(path, line)}: {name}" for path in [*modules("tests"), OWN] for line, name in undocumented_tests(path)
+        f"{place(path, line)}: {name}"
+        for path in [*modules("tests"), OWN]
+        for line, name in parts_of(path).undocumented
     ]
     assert found == []
 
@@ -294,4 +305,4 @@ def test_a_test_without_a_docstring_is_found(tmp_path: Path) -> None:
         'class Tests:\n    async def test_three(self):\n        ""\n\n'
         "def helper():\n    return 1\n"
     )
-    assert list(undocumented_tests(path)) == [(1, "test_one"), (8, "test_three")]
+    assert parts_of(path).undocumented == [(1, "test_one"), (8, "test_three")]
