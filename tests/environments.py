@@ -32,6 +32,9 @@ The environment variables of every command. None leads to the tests' own environ
 compiled unless a test asks for it.
 """
 
+UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+"""The environment variables of a command whose coverage is not measured, because other tests cover the same code."""
+
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> str:
     """Run a command and return its output; fail with all of it if the command fails."""

@@ -61,8 +61,11 @@ SET_ASIDE = pytest.StashKey[int]()
 FAILED = pytest.StashKey[bool]()
 """Whether the test itself has failed. Then its leaks are not reported, because it has possibly not reached its end."""
 
-SET_ASIDE_FOR = 100
-"""Tests between two full collections. Our choice: cycles of that many tests take a few megabytes at most."""
+SET_ASIDE_FOR = 500
+"""
+Tests between two full collections. Our choice: cycles of that many tests take some megabytes at most, and with 10,000
+tests one takes a quarter of a second.
+"""
 
 MARKERS = (
     "leaks: the test fails if it leaves a timer, a port, a connection, a socket or a logged error behind (tcpapp)",

@@ -204,6 +204,7 @@ def test_a_slow_app_holds_the_client_back(bandwidth: float | None, pair: Wires) 
 # Clean ends -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 @pytest.mark.parametrize("who", ["server", "client"])
 def test_messages_that_were_sent_before_the_close_arrive(who: str, line: Any, pair: Wires) -> None:

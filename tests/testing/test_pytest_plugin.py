@@ -14,6 +14,7 @@ import pytest_twisted
 import tcpapp
 from tcpapp.testing import pytest_plugin
 from tcpapp.testing.pytest_plugin import ANY_PORT
+from tests.environments import UNMEASURED
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.once
@@ -35,7 +36,7 @@ class Project:
     def test(self, text, name="test_it.py"):
         (self.folder / name).write_text(text, encoding="utf-8")
 
-    def run(self, *arguments, hypothesis=False, **outcomes):
+    def run(self, *arguments, hypothesis=False, environment=None, **outcomes):
         """
         Run pytest; the test fails unless pytest counts these `outcomes`.
 
@@ -43,7 +44,9 @@ class Project:
         """
         without = () if hypothesis else ("-p", "no:hypothesispytest")
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *without, *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
         text = done.stdout + done.stderr
         counted = re.findall(r"(\d+) (passed|failed|error|skipped)", text.splitlines()[-1] if text else "")
         assert {name: int(count) for count, name in counted} == outcomes, text
@@ -250,7 +253,7 @@ def test_outlives_its_own_test():
 def test_is_let_go():
     kept.clear()
 
-@pytest.mark.parametrize("number", range(100))
+@pytest.mark.parametrize("number", range(500))
 def test_goes_on(number): pass
 
 def test_was_collected():
@@ -265,7 +268,7 @@ def test_garbage_of_earlier_tests_is_collected(project, arguments):
     """
     project.ini("tcpapp_leaks = true\nfilterwarnings = error")
     project.test(CYCLES)
-    project.run(*arguments, passed=103)
+    project.run(*arguments, passed=503)
 
 
 def test_the_leak_check_works_with_hypothesis(project):
@@ -400,7 +403,7 @@ KIT = re.compile(r"^\S*tcpapp/testing/\S+:\d+: ", re.MULTILINE)
 def test_a_failing_test_shows_how_its_wires_cut_the_streams(project):
     """A failing test shows the chunks of each of its wires, and no call inside the test kit."""
     project.test(EAGER)
-    text = project.run(failed=4)
+    text = project.run(environment=UNMEASURED, failed=4)
     assert text.count("- Captured wire call -") == 3
     assert "to the server, Eager: 2 chunks: b'he' b'llo'\nto the client, AccumulatingProtocol: " in text
     assert "assert b'got hegot llo' == b'got hello'" in text
@@ -463,7 +466,7 @@ def test_a_broken_promise_shows_the_cut_and_no_call_of_the_kit(project):
     kit.
     """
     project.test(BROKEN)
-    told = project.run(hypothesis=True, failed=6)
+    told = project.run(hypothesis=True, environment=UNMEASURED, failed=6)
     app, by_chance, framing, *simulated = re.split(r"^_+ test_\w+ _+$", told, flags=re.MULTILINE)[1:]
     for text in (app, by_chance):
         assert "E       AssertionError: <function raises at " in text

@@ -160,7 +160,8 @@ LOSE_NOTHING = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(20))
 def test_whatever_comes_and_goes_nothing_is_lost_doubled_or_out_of_order(bench, seed):
     """While stages come, change and go at random, and the gate opens and closes, all bytes arrive once and in order."""
     chance = Random(seed)

@@ -12,7 +12,7 @@ import pytest
 import tcpapp
 from tcpapp.testing.simulation import Simulation, Trace
 from tcpapp.testing.simulation.trace import FOLDED
-from tests.environments import CLEAN
+from tests.environments import UNMEASURED
 from tests.testing.simulation.scenes import chat, clients_that_come_back, pair
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def digests_of(program):
     return {
         subprocess.run(
             [sys.executable, "-c", program],
-            env={**CLEAN, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            env={**UNMEASURED, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             check=True,
             text=True,
