@@ -159,6 +159,16 @@ def test_no_messagepack_takes_more_memory_than_its_weight(kind: Any, tokens: lis
         holds(MessagePack(kind), message)
 
 
+def test_characters_that_are_escaped_are_in_the_weight() -> None:
+    """A string with escaped characters takes no more memory than its weight."""
+    assert holds(Json(), b'["\\u0100", "\\ud83d\\ude00"]')
+
+
+def test_single_numbers_between_long_strings_are_in_the_weight() -> None:
+    """Long messages with numbers that are no run of one kind take no more memory than their weight."""
+    assert holds(MessagePack(), msgspec.msgpack.encode([1.5, "x" * 5000, 2.5, b"y" * 5000] * 5))
+
+
 def map_of(entries: int) -> dict[str, int]:
     """Return a map with this many entries."""
     return {f"{each:x}": each for each in range(entries)}

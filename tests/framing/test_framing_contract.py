@@ -392,7 +392,6 @@ def test_framings_differ() -> None:
     assert LengthPrefixed() == LengthPrefixed(4, "big", 0, 0, 4)
 
 
-@pytest.mark.exhaustive
 @each_boundary
 def test_copies(framing: Framing) -> None:
     """A deep copy of a framing reads on where the original stands in the stream."""

@@ -50,7 +50,6 @@ async def test_a_wire_with_tls_is_like_a_tls_connection(seed: int, global_reacto
 
 
 @pytest.mark.once
-@pytest.mark.exhaustive
 def test_a_fake_transport_is_like_a_wire() -> None:
     """Random programs have the same calls and bytes on a fake transport as on a wire."""
     for seed in IN_MEMORY:

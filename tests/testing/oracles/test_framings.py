@@ -8,14 +8,16 @@ import pytest
 from hypothesis import strategies as st
 
 from tcpapp.errors import MalformedFrame, UnreadableStream, UnsendableMessage
-from tcpapp.framing import Fixed, LengthPrefixed, Lines, Parser
+from tcpapp.framing import Fixed, LengthPrefixed, Lines, Parser, Raw
 from tcpapp.testing.oracles import check_framing, costs
 from tests.framing.streams import FRAMINGS
 from tests.testing.oracles.own import Own
 
+OF_BYTES = [each for each in FRAMINGS if not isinstance(each, Parser)]
+
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("framing", [each for each in FRAMINGS if not isinstance(each, Parser)], ids=str)
+@pytest.mark.parametrize("framing", OF_BYTES, ids=str)
 def test_every_framing_of_tcpapp_keeps_every_promise(framing):
     """`check_framing` passes every framing of tcpapp whose messages are bytes. The others have tests of their own."""
     check_framing(lambda: framing, examples=10, costs=False)
@@ -26,6 +28,16 @@ def test_every_framing_of_tcpapp_keeps_every_promise(framing):
 def test_the_framings_of_tcpapp_cost_little(framing):
     """Framings of tcpapp, and one of a user, pass the checks of memory and time."""
     check_framing(lambda: framing, examples=10)
+
+
+FEW = [Raw(max=7), Fixed(3), Fixed(300), LengthPrefixed(1), LengthPrefixed(1, offset=1, strip=0, max=9)]
+
+
+@pytest.mark.usefixtures("little_flood")
+@pytest.mark.parametrize("framing", FEW, ids=str)
+def test_each_kind_of_framing_passes(framing):
+    """`check_framing` passes streams without messages, messages of one size, and messages that keep their header."""
+    check_framing(lambda: framing, examples=5)
 
 
 @pytest.mark.parametrize("messages", [[b"hello", b"x"], st.sampled_from([b"hello"])], ids=["some", "a strategy"])
@@ -54,7 +66,7 @@ TAGGED = st.binary(max_size=9).map(lambda text: b"+" + text.replace(b"\n", b""))
 GIVEN = {"some": [b"+OK", b"+hello"], "one of one byte": [b"+"], "a strategy": TAGGED}
 
 
-@pytest.mark.exhaustive
+@pytest.mark.usefixtures("little_flood")
 @pytest.mark.parametrize("messages", GIVEN.values(), ids=GIVEN)
 def test_only_the_given_messages_are_sent(messages):
     """When the user gives messages, the oracle sends no others, not even to check the limit or the time."""
@@ -464,7 +476,6 @@ def test_the_example_is_the_smallest():
     assert "  stream: b'x\\n'\n  chunks: [b'x', b'\\n']\n" in text
 
 
-@pytest.mark.exhaustive
 def test_an_example_that_hypothesis_finds_is_shrunk():
     """A framing that changes one byte is reported with that byte as the only message."""
 
@@ -563,7 +574,7 @@ def test_tracing_of_allocations_goes_on():
 
 
 @pytest.fixture
-def counted(monkeypatch):
+def counted(little_flood, monkeypatch):
     """Count the work of a planted fault in place of its time, which says little on a busy machine."""
 
     def spent(framing, chunks):
@@ -572,7 +583,6 @@ def counted(monkeypatch):
         return (WORKED[0] - before) / 1e8  # as at 100 megabytes a second
 
     monkeypatch.setattr(costs, "spent", spent)
-    monkeypatch.setattr(costs, "FLOOD", 1 << 15)
 
 
 @pytest.mark.usefixtures("counted")

@@ -19,7 +19,7 @@ SET, GET = ([b"set", b"k", b"0", b"0", b"3"], b"abc"), ([b"get", b"k"], None)
 WORDS = st.lists(st.sampled_from([b"get", b"k", b"gets"]), min_size=1, max_size=3).map(lambda words: (words, None))
 
 
-@pytest.mark.exhaustive
+@pytest.mark.usefixtures("little_flood")
 def test_a_parser_keeps_every_promise():
     """`check_framing` passes a parser whose messages are tuples, with the costs."""
     check_framing(memcached, [SET, GET], examples=20)
@@ -33,7 +33,7 @@ def with_body(message: Any) -> bytes:
     return b" ".join(words) + b"\r\n" + (b"" if body is None else bytes(body) + b"\r\n")
 
 
-@pytest.mark.exhaustive
+@pytest.mark.usefixtures("little_flood")
 def test_a_parser_with_bodies_keeps_every_promise():
     """`check_framing` passes parsers whose messages have bodies, with a length or in chunks."""
     sets = [([b"set", b"%d" % size], Body.of(b"x" * size)) for size in (0, 5, 40)]

@@ -257,7 +257,6 @@ def test_an_attribute_that_would_be_lost_is_named():
     assert "would lose count: write it in _write_state, and read it in _read_state" in text
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
 def test_states_can_be_left_out(kind):
     """With ``states=False``, no fault of a state is found."""

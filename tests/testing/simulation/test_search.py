@@ -107,7 +107,6 @@ BUGS = {
 }
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(("scenario", "error"), BUGS.values(), ids=BUGS)
 def test_a_planted_bug_is_found_and_can_be_repeated(scenario, error):
     """
@@ -328,6 +327,27 @@ def test_an_error_in_a_cycle_fails_the_run_too(logged_errors):
     assert gc.isenabled()
 
 
+def test_an_error_in_a_cycle_fails_a_long_run_before_its_end(logged_errors, monkeypatch):
+    """In a long run, garbage is collected from time to time, so that an unhandled failure ends the run."""
+    monkeypatch.setattr("tcpapp.testing.simulation.simulation.COLLECTED_EVERY", 10)
+
+    def drop():
+        failed = fail(ZeroDivisionError("in a cycle"))
+        failed.itself = failed
+
+    def go_on_for_ever(sim):
+        reactor = sim.host("a").reactor
+        reactor.callLater(1, drop)
+        loop = LoopingCall(int)
+        loop.clock = reactor
+        loop.start(1)
+        sim.run()
+
+    with pytest.raises(RunFailed, match="ZeroDivisionError: in a cycle"), Simulation(5) as sim:
+        go_on_for_ever(sim)
+    logged_errors.take(ZeroDivisionError)
+
+
 def test_the_garbage_collector_stays_off_if_it_was_off():
     """If the garbage collector was off before a run, it is off after it."""
     gc.disable()
@@ -387,7 +407,6 @@ def test_shrinking_of_runs_that_never_end_is_bounded(monkeypatch):
 # Faults ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive
 def test_faults_of_every_kind_happen_and_are_over_in_the_end():
     """
     Faults of every kind happen. At the end every host runs, reads, and reaches all others; only clocks stay changed.

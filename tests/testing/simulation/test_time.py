@@ -142,6 +142,15 @@ def test_an_endless_loop_of_timers_is_an_error():
         sim.run(at_most=500)
 
 
+def test_the_last_event_that_may_happen_can_end_a_run(sim):
+    """A run that has reached its most events ends without an error if only cancelled timers are left."""
+    reactor = sim.host("a").reactor
+    unused = reactor.callLater(2, print)
+    reactor.callLater(1, unused.cancel)
+    sim.run(at_most=1)
+    assert len(sim.timeline) == 0
+
+
 def test_waiting_for_a_deferred_that_never_fires_is_an_error(sim):
     """`run` raises `NothingLeft` when it waits for a Deferred and no event is left."""
     with pytest.raises(NothingLeft, match="no event is left"):
