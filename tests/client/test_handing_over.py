@@ -67,7 +67,7 @@ class Below:
 
 
 def client_of(peer: Peer) -> tuple[BlockingClient[Any, Any], Below, Loop]:
-    """Return a blocking client whose connection is that of `peer`, the client below, and its reactor."""
+    """Return a blocking client over the connection of `peer`, the client below, and its reactor."""
     below: Any = Below(peer)
     loop = Loop()
     return BlockingClient(below, Caller(loop)), below, loop
