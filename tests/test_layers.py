@@ -268,6 +268,7 @@ ONE_BY_ONE = {"client", "codecs", "connection", "limits", "process", "server", "
 
 TESTED_TOGETHER = {
     "client/test_connect.py": {"connect", "factory"},
+    "client/test_handing_over.py": {"loop_calls"},
     "codecs/test_codecs.py": {"base", "specs", "structured", "text"},
     "connection/test_app.py": {"app", "handlers"},
     "connection/test_tasks.py": {"spawning", "tasks"},
