@@ -52,6 +52,7 @@ MODULES = (
     "tcpapp.connection.receiver",
     "tcpapp.connection.rewind",
     "tcpapp.codecs.msgpack_keys",
+    "tcpapp.reactor.transfer",
 )
 """The modules that are compiled. The last parts of their names differ: the extension has one function for each."""
 

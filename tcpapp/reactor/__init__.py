@@ -12,6 +12,7 @@ works as under Twisted's asyncio reactor. The modules::
     opening          giving a connected socket to a transport of uvloop's
     stream           reading through uvloop's transport, in Twisted's order; beginning and ending
     writing, pieces  writing through uvloop's transport
+    transfer         what is done for each chunk, read or written; compiled
     small_reads      reading in smaller pieces, one in a turn
     finishing        closing a socket
     connections      the connections on uvloop, and the connections that were taken off the reactor

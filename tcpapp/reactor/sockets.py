@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from tcpapp.reactor.ports import WatchedPort
 from tcpapp.reactor.stream import Stream
+from tcpapp.reactor.transfer import Transfer
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol
@@ -42,9 +43,10 @@ def become(client: Any, kind: type[Stream]) -> None:
 class TCPServer(Stream, tcp.Server):
     """A TCP connection that was accepted or adopted."""
 
-    _base = Stream
+    _base: Any = Stream
 
     def __init__(self, *given: Any, **named: Any) -> None:
+        Transfer.__init__(self)
         tcp.Server.__init__(self, *given, **named)
         self._begin()
         self.reactor.quicken(self.protocol)
@@ -100,7 +102,7 @@ class TCPPort(WatchedPort, tcp.Port):
         )
 
 
-class TCPClient(tcp.Client):
+class TCPClient(Transfer, tcp.Client):
     """
     A TCP connection that is being opened. When it is open, it becomes a `TCPClientStream`.
 
@@ -111,6 +113,10 @@ class TCPClient(tcp.Client):
     reactor: Any
     _next_try: Any = None
     _is_watched = False
+
+    def __init__(self, *given: Any) -> None:
+        Transfer.__init__(self)
+        tcp.Client.__init__(self, *given)
 
     @override
     def startReading(self) -> None:
@@ -156,7 +162,7 @@ class TCPClient(tcp.Client):
 class TCPClientStream(Stream, tcp.Client):
     """A TCP connection that was opened."""
 
-    _base = Stream
+    _base: Any = Stream
 
 
 class TCPConnector(tcp.Connector):
@@ -170,7 +176,7 @@ class TCPConnector(tcp.Connector):
 # UNIX ----------------------------------------------------------------------------------------------------------------
 
 
-class Plain:
+class Plain(Transfer):
     """A UNIX connection that reads and writes with Twisted's own code again, because it passes descriptors."""
 
     def connection_lost(self, why: BaseException | None) -> None:
@@ -253,10 +259,11 @@ class UNIXStream(Stream):
 class UNIXServer(UNIXStream, unix.Server):
     """A UNIX connection that was accepted or adopted."""
 
-    _base = UNIXStream
+    _base: Any = UNIXStream
     _plain = PlainUNIXServer
 
     def __init__(self, *given: Any, **named: Any) -> None:
+        Transfer.__init__(self)
         unix.Server.__init__(self, *given, **named)
         self._begin()
         self.reactor.quicken(self.protocol)
@@ -281,10 +288,14 @@ class UNIXPort(WatchedPort, unix.Port):
         self.reactor.openings.now()
 
 
-class UNIXClient(unix.Client):
+class UNIXClient(Transfer, unix.Client):
     """
     A UNIX connection that is being opened. If its protocol receives no descriptors, it becomes a `UNIXClientStream`.
     """
+
+    def __init__(self, *given: Any) -> None:
+        Transfer.__init__(self)
+        unix.Client.__init__(self, *given)
 
     @override
     def startReading(self) -> None:
@@ -298,7 +309,7 @@ class UNIXClient(unix.Client):
 class UNIXClientStream(UNIXStream, unix.Client):
     """A UNIX connection that was opened."""
 
-    _base = UNIXStream
+    _base: Any = UNIXStream
     _plain = PlainUNIXClient
 
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
-from twisted.python import context, log
-from twisted.python.log import ILogContext
+from twisted.python import log
 from typing_extensions import override
 
 from tcpapp.reactor.finishing import disconnect, reset_at_close, shut_down
 from tcpapp.reactor.pieces import NotReading
 from tcpapp.reactor.small_reads import SmallReads
+from tcpapp.reactor.transfer import call_writer, receive
 from tcpapp.reactor.writing import Writing
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Stream"]
-
-NO_LOG_CONTEXT = context.defaultContextDict.get(ILogContext, {})
 
 
 class Stream(Writing):
@@ -99,7 +97,7 @@ class Stream(Writing):
             stream.set_protocol(SmallReads(self))  # type: ignore[arg-type]  # it is like one
         self._settle()
         if self._writing:
-            self._call_writer()
+            call_writer(self)
         if not self._reading:
             raise NotReading
 
@@ -150,51 +148,6 @@ class Stream(Writing):
         """The function that uvloop calls with the bytes that it read."""
         return partial(self.reactor.shared.run, self._read)
 
-    def _read(self, data: bytes) -> None:
-        contexts = self.reactor._contexts
-        if len(contexts) != 1:  # the loop runs inside a logging context, or inside `iterate`
-            self.reactor.something_came()
-            log.callWithLogger(self, self._receive, data)
-        else:  # nearly all chunks take this path, so `_receive` is repeated here to save a call for each
-            if self._log_name is not self.logstr:
-                self._log_name = self.logstr
-                self._log_context = {ILogContext: {**NO_LOG_CONTEXT, "system": self._log_name}}
-            contexts.append(self._log_context)
-            self._receiving = True
-            try:
-                self.protocol.dataReceived(data)
-                self._receiving = False
-                if self._writing:
-                    if self._is_plain:  # as in `_send`
-                        pieces = self._tempDataBuffer
-                        whole = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
-                        pieces.clear()
-                        self._tempDataLen = 0
-                        self._writing = False
-                        self._stream.write(whole)
-                    else:
-                        self._call_writer()
-            except BaseException:  # noqa: BLE001 - whatever it is, it is an error of this connection, as in Twisted's reactors
-                self._failed()
-            finally:
-                contexts.pop()
-        if len(data) > self._size and self._stream is not None:  # more bytes than the connection reads at once
-            self._stream.set_protocol(SmallReads(self))
-
-    def _receive(self, data: bytes) -> None:
-        """Pass bytes to the protocol, and send the bytes that it wrote meanwhile."""
-        self._receiving = True
-        try:
-            self.protocol.dataReceived(data)
-            self._receiving = False
-            if self._writing:
-                if self._is_plain:
-                    self._send()
-                else:
-                    self._call_writer()
-        except BaseException:  # noqa: BLE001 - as above
-            self._failed()
-
     def _failed(self) -> None:
         """Log the error that the protocol raised, and end the connection."""
         log.err()
@@ -236,7 +189,7 @@ class Stream(Writing):
             with suppress(OSError):
                 data = self.socket.recv(self._size)
         if data:
-            self._receive(data)
+            receive(self, data)
         elif data is not None:
             self._lose(main.CONNECTION_DONE, True)
         if hasattr(self, "socket"):

@@ -6,12 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main
-from twisted.internet.abstract import FileDescriptor
 from twisted.python import log
 from typing_extensions import override
 
 from tcpapp.reactor import nested
 from tcpapp.reactor.pieces import Pieces
+from tcpapp.reactor.transfer import call_writer, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -20,42 +20,23 @@ __all__ = ["Writing"]
 
 
 class Writing(Pieces):
-    """The writing half of a `tcpapp.reactor.stream.Stream`, with its state."""
+    """The writing half of a `tcpapp.reactor.stream.Stream`, with the state of what is not done for each chunk."""
 
-    reactor: Any  # a UvloopReactor
     protocol: Any
     producerPaused: bool  # noqa: N815 - names in this form are Twisted's
     _writeDisconnected: bool  # noqa: N815
     hand_over: Callable[[], None]
     _ends_as_it_begins: Callable[[], bool]
 
-    _stream: Any = None
-    """uvloop's transport; `None` until the turn after the connection was made, and after its end."""
     _reading = False
     """Whether the connection is read."""
-    _is_plain: bool = False
-    """Whether the connection has its transport, and the writer only needs to write, and can do so at once."""
-    _writing: bool = False
-    """Whether the writer has work: unwritten bytes, a producer to resume, or closing."""
-    _queued = False
-    """Whether the writer is called in the next turn."""
-    _has_read = False
-    """Whether the loop has read from the socket since the writer got other work than writing."""
-    _receiving = False
-    """Whether a call of ``dataReceived`` is running."""
     _blocked = False
     """Whether uvloop holds bytes that the kernel did not accept."""
     _is_handed_over = False
     """Whether the socket was handed to uvloop, which closes it then."""
-    _is_lent = False
-    """Whether the connection was taken off the reactor, which then holds it only weakly."""
-    _log_name: str | None = None
-    _log_context: Any = None
-    """The logging context for calls of ``dataReceived``, and the ``logstr`` that it was made of."""
     _opening: Coroutine[Any, Any, Any] | None = None
     _shut: Any = None
     """The socket, from the end of the connection until uvloop closes it; it is shut down before that."""
-    _size = FileDescriptor.bufferSize
 
     def startTLS(self, ctx: object, normal: bool = True) -> None:
         """Begin TLS on the connection. See `twisted.internet.interfaces.ITLSTransport.startTLS`."""
@@ -75,7 +56,7 @@ class Writing(Pieces):
         self._is_plain = False  # the writer sets it again
         self._writing = True
         if not (self._receiving or self._blocked):
-            self._call_writer()
+            call_writer(self)
 
     @override
     def stopWriting(self) -> None:
@@ -111,13 +92,6 @@ class Writing(Pieces):
         if not self._is_handed_over:
             self.reactor.openings.soon(self)
 
-    def _call_writer(self) -> None:
-        if self._is_lent:
-            self._come_back()
-        if not self._queued and self._stream is not None:
-            self._queued = True
-            self.reactor._call_writer_of(self)
-
     def _only_writes(self) -> bool:
         """Return whether the writer only needs to write."""
         return not (
@@ -136,20 +110,10 @@ class Writing(Pieces):
         """Write through uvloop again after an `iterate` inside a callback."""
         self._settle()
         if self._writing and not (self._receiving or self._blocked):
-            self._call_writer()
+            call_writer(self)
 
-    def _send(self) -> None:
-        """Give all unwritten bytes to uvloop, which writes to the socket at once."""
-        pieces = self._tempDataBuffer
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._tempDataLen = 0
-        self._writing = False
-        self._stream.write(data)
-
-    def writer_turn(self) -> None:
-        """Do the writer's work. The reactor calls it once, in the turn after the work began."""
-        self._queued = False
+    def _writer_turn(self) -> None:
+        """Do the writer's work, if it is more than to write, or cannot be done at once."""
         if not self._writing or self._blocked or self._aborting or (self._stream is None and self._is_handed_over):
             return
         if self._stream is None and not self._ends_as_it_begins():
@@ -157,13 +121,13 @@ class Writing(Pieces):
             return
         if self._only_writes():
             self._has_read = False
-            self._send()
+            send(self)
             self._settle()
         elif (
             self._reading and not self._has_read
         ):  # Twisted reads a socket before it writes: received bytes are delivered first
             self._has_read = True
-            self._call_writer()
+            call_writer(self)
         else:
             self._has_read = False
             log.callWithLogger(self, self._write)
@@ -171,7 +135,7 @@ class Writing(Pieces):
     def _write(self) -> None:
         try:
             why = self.doWrite()
-        except BaseException:  # noqa: BLE001 - as above
+        except BaseException:  # noqa: BLE001 - an error of this connection, as in Twisted's reactors
             log.err()
             why = sys.exc_info()[1]
         if why:
@@ -183,7 +147,7 @@ class Writing(Pieces):
         if self.reactor.inside:
             return nested.write(self)
         if self._tempDataLen:
-            self._send()
+            send(self)
             if self._blocked or self._stream.is_closing():
                 return None  # resume_writing continues, or connection_lost has the reason
         elif self._is_broken():
