@@ -37,6 +37,7 @@ class Openings:
         self._loop = loop
         self._epoll = select.epoll.fromfd(os.dup(loop._get_backend_id())) if hasattr(select, "epoll") else None
         self._checking = None if self._epoll is None else select.epoll()
+        self._highest = -1
         self._due: list[Stream] = []
         self._is_after = False
         self._unfinished: tuple[Stream | None, Coroutine[Any, Any, Any] | None] = (None, None)
@@ -47,13 +48,24 @@ class Openings:
 
         libuv ends the process if ``epoll_ctl`` fails: without memory, or over /proc/sys/fs/epoll/max_user_watches. So a
         descriptor is first put into libuv's own epoll, for no event. libuv finds it there, and only changes its events.
+        The epoll reports a peer that has gone for no event, too. libuv must have a place for the descriptor then, or it
+        ends the process.
+
         Raises `OSError` if the system has no watch left.
         """
         if self._epoll is not None:
+            if descriptor > self._highest:
+                self._make_place(descriptor)
             try:
                 self._epoll.register(descriptor, 0)
             except FileExistsError:
                 return  # it has a watch
+
+    def _make_place(self, descriptor: int) -> None:
+        """Let libuv make its table of descriptors long enough for this one. It never becomes shorter."""
+        self._loop.add_reader(descriptor, _ignore)
+        self._loop.remove_reader(descriptor)
+        self._highest = descriptor
 
     def check_new(self, descriptor: int) -> None:
         """
@@ -134,3 +146,7 @@ class Openings:
                 opening.send(None)
             except StopIteration:
                 return
+
+
+def _ignore() -> None:
+    """Stands in for a reader."""

@@ -6,6 +6,8 @@ import errno
 import os
 import select
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from typing_extensions import Self
 
 from tcpapp.reactor.finishing import RESET
 from tcpapp.reactor.opening import Openings
+from tests.patience import PATIENCE
 from tests.reactor.conftest import Bench, Noting
 
 test = pytest_twisted.ensureDeferred
@@ -27,6 +30,32 @@ test = pytest_twisted.ensureDeferred
 
 
 HAS_EPOLL = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+
+
+GONE = """
+import fcntl, socket, uvloop
+from tcpapp.reactor.opening import Openings
+
+loop = uvloop.new_event_loop()
+openings = Openings(loop)
+ours, peer = socket.socketpair()
+descriptor = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, 200)
+openings.watch(descriptor)
+ours.close(), peer.close()
+loop.call_soon(loop.call_later, 0, loop.stop)
+loop.run_forever()
+openings.check_new(descriptor)
+"""
+
+
+@HAS_EPOLL
+def test_a_peer_that_has_gone_before_the_hand_over_does_not_end_the_process() -> None:
+    """
+    The loop looks at its epoll between `watch` and the hand-over, and finds that the peer has gone. The descriptor is
+    higher than all that libuv has seen.
+    """
+    done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @HAS_EPOLL
