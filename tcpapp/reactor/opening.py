@@ -54,12 +54,13 @@ class Openings:
         Raises `OSError` if the system has no watch left.
         """
         if self._epoll is not None:
-            if descriptor > self._highest:
-                self._make_place(descriptor)
             try:
                 self._epoll.register(descriptor, 0)
             except FileExistsError:
                 return  # it has a watch
+            if descriptor > self._highest:
+                self._make_place(descriptor)
+                self.check_new(descriptor)  # libuv has removed the watch
 
     def _make_place(self, descriptor: int) -> None:
         """Let libuv make its table of descriptors long enough for this one. It never becomes shorter."""
