@@ -10,6 +10,8 @@ import sys
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -89,6 +91,55 @@ def test_the_digest_changes_with_any_source(tmp_path: Path) -> None:
         path.write_bytes(before + b"\n")
         assert compiled.digest(tmp_path) != same
         path.write_bytes(before)
+
+
+# In this process, with a stand-in for the extension: children are not measured.
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A stand-in for the extension, made from the sources that are here."""
+    found = SimpleNamespace(DIGEST=compiled.digest(ROOT), __file__="/somewhere/_core.so")
+    monkeypatch.setattr(compiled, "import_module", lambda name: found)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.delenv("TCPAPP_ACCELERATED", raising=False)
+    return found
+
+
+def test_the_modules_are_found_in_the_file_of_the_extension(core: SimpleNamespace) -> None:
+    """Only the modules in the list are, and each is loaded from that file by its own name."""
+    assert compiled.use()
+    finder: Any = sys.meta_path[0]
+    specs = [finder.find_spec(each) for each in compiled.MODULES]
+    assert [(each.name, each.origin) for each in specs] == [(each, core.__file__) for each in compiled.MODULES]
+    assert finder.find_spec("tcpapp.errors") is None
+
+
+def test_an_extension_that_does_not_fit_is_passed_over(core: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made from other sources, is not there, or is not wanted. Where it must be used, that is an error."""
+    before = list(sys.meta_path)
+    monkeypatch.setenv("TCPAPP_ACCELERATED", "0")
+    assert not compiled.use()
+    monkeypatch.delenv("TCPAPP_ACCELERATED")
+    core.DIGEST = "of others"
+    assert not compiled.use()
+    monkeypatch.setenv("TCPAPP_ACCELERATED", "1")
+    with pytest.raises(ImportError, match=r"TCPAPP_ACCELERATED=1: /somewhere/_core.so was compiled from other sources"):
+        compiled.use()
+    monkeypatch.setattr(compiled, "import_module", import_module)
+    monkeypatch.setitem(sys.modules, "tcpapp._core", None)
+    with pytest.raises(ImportError, match="tcpapp is not compiled for this Python"):
+        compiled.use()
+    assert sys.meta_path == before
+
+
+def test_a_source_in_cython_is_compiled_in_place_of_the_one_in_python() -> None:
+    """The loops have both; all others have only one."""
+    assert compiled.source_of("tcpapp.framing.loops", ROOT).name == "loops.pyx"
+    assert compiled.source_of("tcpapp.connection.outbox", ROOT).name == "outbox.py"
+
+
+# In another process.
 
 
 def accelerated_in(folder: Path, **environ: str) -> str:

@@ -132,10 +132,11 @@ class SharedTimer:
                 if deadlines.timer_at == at:
                     self._keep(deadlines, at)
             self._call_at = inf
-            if not self._running:
-                self._clear()
-            elif self._has_near():
+            if self._running:
+                self._has_near()
                 self._call_by(self._near[0][0])
+            else:
+                self._clear()
 
     def _has_near(self) -> bool:
         """Whether there is a time: then the first of the heap is the first that counts."""

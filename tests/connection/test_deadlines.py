@@ -67,6 +67,15 @@ def test_a_wait_that_is_started_is_overdue_once() -> None:
     assert (rig.over, rig.deadlines.started, rig.timers) == ([("tls_handshake", 2.5, 2.5)], (), [])
 
 
+def test_a_wait_that_was_started_before_the_opening_is_kept() -> None:
+    """The wait for the first message begins with the opening, beside waits that run already."""
+    rig = Rig()
+    rig.deadlines.start("send_progress", 7)
+    rig.deadlines.open(OpenWaits(0, {}, first_message=5))
+    assert sorted(rig.deadlines.started) == ["first_message", "send_progress"]
+    assert rig.deadlines.ends("first_message") == rig.deadlines.opened + 5
+
+
 def test_a_wait_that_is_stopped_is_not_overdue() -> None:
     """A stopped timeout is not overdue. Stopping does not touch the timer, which then finds nothing to do."""
     rig = Rig()

@@ -452,6 +452,23 @@ def test_on_sockets_it_is_written_in_the_next_turn(sockets: Any) -> None:
     assert (info.sent_messages, info.sent_bytes) == (2, 4)
 
 
+def test_what_a_socket_does_not_take_is_left_to_the_transport(sockets: Any) -> None:
+    """A socket that is nearly full takes the beginning. The reactor watches it for the rest."""
+    connected, reactor = sockets
+    [member] = connected(1)
+    member.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    message = bytes(60_000)
+    send_to_all([member.connection], message)
+    reactor.turn()
+    heard = member.heard()
+    assert 0 < len(heard) < len(message)
+    assert list(reactor.getWriters()) == [member.transport]
+    while reactor.getWriters():
+        member.transport.doWrite()
+        heard += member.heard()
+    assert heard == message + b"\n"
+
+
 def test_many_sockets_are_written_in_several_turns(sockets: Any) -> None:
     """A turn lasts ``work_per_turn``; what is sent to a connection before its turn keeps its place."""
     connected, reactor = sockets

@@ -14,6 +14,14 @@ def test_messages_of_one_call_are_one_write() -> None:
     assert peer.transport.writes == [b"1\n2\n"]
 
 
+def test_a_connection_that_has_ended_has_no_messages_at_hand() -> None:
+    """Those that are left are received one by one, with the error behind them."""
+    peer = Peer(None)
+    peer.says(b"one\n")
+    peer.connection.abort()
+    assert take_at_hand(peer.connection, 9, 100) == []
+
+
 def test_messages_at_hand_are_bounded_by_their_number_and_their_bytes() -> None:
     """Messages in the inbox are taken up to a number, and until they had that many bytes; the others stay there."""
     peer = Peer(None)

@@ -155,6 +155,24 @@ def test_an_error_of_one_does_not_concern_the_others() -> None:
     assert rig.calls == []
 
 
+def test_an_error_does_not_call_those_that_were_ended_before_it() -> None:
+    """A connection that ends another one, and then raises an error, leaves no time of that other one."""
+    rig = Rig()
+
+    def fails(sleeper: Sleeper) -> None:
+        if sleeper.name == "b":
+            rig.timer.unset(sleepers["c"])
+            raise ZeroDivisionError
+
+    rig.then = fails
+    sleepers = {name: rig.sleeps(name, 1) for name in "abcd"}
+    with pytest.raises(ZeroDivisionError):
+        rig.clock.advance(1)
+    rig.clock.advance(0)
+    assert [name for name, _ in rig.called] == ["a", "b", "d"]
+    assert rig.calls == []
+
+
 def test_the_connections_of_a_factory_share_one_delayed_call() -> None:
     """A hundred open connections have one delayed call, and none when they have ended."""
     clock = Clock()
