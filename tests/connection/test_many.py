@@ -15,7 +15,7 @@ def test_messages_of_one_call_are_one_write() -> None:
 
 
 def test_a_connection_that_has_ended_has_no_messages_at_hand() -> None:
-    """Those that are left are received one by one, with the error behind them."""
+    """Messages that are left are received one by one, with the error behind them."""
     peer = Peer(None)
     peer.says(b"one\n")
     peer.connection.abort()
