@@ -100,7 +100,7 @@ wheels: $(VENV)/.stamp-dev ## build dist/: a wheel for every Python, and a compi
 	rm -rf build dist
 	TCPAPP_ACCELERATED=0 $(BIN)/python -m build --wheel --no-isolation
 	TCPAPP_ACCELERATED=1 $(BIN)/python -m build --wheel --no-isolation --outdir build/wheels
-	$(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
 
 lint: $(VENV)/.stamp-dev ## check style, layout and types
 	$(BIN)/ruff check
