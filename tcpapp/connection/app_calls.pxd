@@ -14,7 +14,6 @@ cdef class AppCalls(Matching):
     cdef public object _received
     cdef public object _received_all
     cdef public object _taking
-    cdef public Py_ssize_t _write_high
 
     @cython.locals(outbox=Outbox, data=bytes)
     cpdef int _handle_one(self, message) except -1

@@ -53,7 +53,6 @@ class AppCalls(Matching):
         "_received",
         "_received_all",
         "_taking",
-        "_write_high",
     )
 
     def __init__(
@@ -64,13 +63,11 @@ class AppCalls(Matching):
         codec: Codec[Any] | None,
         inbox: Inbox,
         outbox: Outbox,
-        write_high: int,
     ) -> None:
         super().__init__(settler, framing, codec, outbox)
         self._connection = connection
         self._handlers = NO_HANDLERS
         self._inbox = inbox
-        self._write_high = write_high
         self._received: Any = None
         self._received_all: Any = None
         self._taking: tuple[list[Any], Iterator[Any]] | None = None
@@ -214,7 +211,7 @@ class AppCalls(Matching):
 
     def _handle_each(self, messages: Iterable[Any], received: Callable[[Any, Any], Any]) -> Iterator[Any] | None:
         """Call `received` with message after message until something holds it back. Returns the messages left over."""
-        connection, replies, mark = self._connection, self._replies, self._write_high
+        connection, replies, mark = self._connection, self._replies, self._outbox.write_high
         unframed = 0
         source = iter(messages)
         left: Iterator[Any] | None = source
@@ -251,7 +248,7 @@ class AppCalls(Matching):
         unframed: int,
     ) -> Iterator[Any] | None:
         """Go on as `_handle_each` with an app that gave a coroutine as the `reply` to `message`: it gives more."""
-        connection, replies, mark, codec = self._connection, self._replies, self._write_high, self._codec
+        connection, replies, mark, codec = self._connection, self._replies, self._outbox.write_high, self._codec
         runner: Runner | None = None
         while True:
             if type(reply) is CoroutineType:

@@ -189,7 +189,7 @@ class ConcurrentDispatcher(Dispatcher):
 
     def _update_room(self) -> None:
         """See whether the app can get another message."""
-        if self._failing or len(self._slots) >= self._most or self._waiting_size > self._write_high:
+        if self._failing or len(self._slots) >= self._most or self._waiting_size > self._outbox.write_high:
             self.pauses |= AWAITING_REPLY
         else:
             self.pauses &= ~AWAITING_REPLY
@@ -325,7 +325,7 @@ class ConcurrentDispatcher(Dispatcher):
             released += slot.size
             self._discount(slot)
             self._replies += slot.replies
-            if released > self._write_high:
+            if released > self._outbox.write_high:
                 self.flush()
                 released = 0
             if (failure := slot.take_failure()) is not None:

@@ -211,10 +211,14 @@ class Dispatcher(StreamedReplies):
 
     def resume(self, why: int) -> int:
         """The reason `why` is gone. Returns the outcome."""
+        was_paused = self.pauses & why & PAUSED
         self.pauses &= ~why
         if self._streams:
             self._continue_streams()
-        return self.continue_handling()
+        outcome = self.continue_handling()
+        if was_paused and not self._settler.is_handling:  # the user's pause was our turn, and nothing follows it
+            self._deadlines.await_peer()
+        return outcome
 
     def closed(self, reason: CloseReason) -> None:
         """Tell the app that the connection has ended. Raises nothing: what the app raises is reported."""

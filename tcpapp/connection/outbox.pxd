@@ -12,13 +12,14 @@ cdef class Outbox(UnsentQueue):
     cdef public long long _corked_size
     cdef public Deadlines _deadlines
     cdef public bint _has_socket
-    cdef public bint _is_corked
     cdef public double _progress
+    cdef public bint is_corked
     cdef public bint stays_corked
     cdef public object transport
 
     cpdef cork(self)
     cpdef uncork(self, bytes last=*, Py_ssize_t messages=*)
+    @cython.locals(size=cython.longlong)
     cpdef write(self, bytes data, Py_ssize_t messages=*)
     @cython.locals(size=cython.longlong)
     cpdef send(self, bytes data)

@@ -70,8 +70,8 @@ class Outbox(UnsentQueue):
         "_corked_size",
         "_deadlines",
         "_has_socket",
-        "_is_corked",
         "_progress",
+        "is_corked",
         "stays_corked",
         "transport",
     )
@@ -93,14 +93,14 @@ class Outbox(UnsentQueue):
         self._corked: list[bytes] | None = None
         self._corked_size = 0
         self._corked_messages = 0
-        self._is_corked = False
+        self.is_corked = False
         self._has_socket = has_socket(transport)
         self.stays_corked = False
         transport.registerProducer(self, True)
 
     def cork(self) -> None:
         """Gather the written bytes until `uncork`, or until they exceed the write mark."""
-        self._is_corked = True
+        self.is_corked = True
 
     def uncork(self, last: bytes = b"", messages: int = 0) -> None:
         """Write the gathered bytes and `last`, with its `messages`, in one write; not yet while it `stays_corked`."""
@@ -110,10 +110,10 @@ class Outbox(UnsentQueue):
         elif self._corked is not None:
             if last:
                 self.write(last, messages)
-            self._is_corked = False
+            self.is_corked = False
             self._flush()
         else:
-            self._is_corked = False
+            self.is_corked = False
             if last:
                 self._put(last, messages)
 
@@ -126,16 +126,32 @@ class Outbox(UnsentQueue):
 
     def write(self, data: bytes, messages: int = 1) -> None:
         """Send `data`, which carries this many `messages`, after all earlier bytes."""
-        if not self._is_corked:
+        if not self.is_corked:
+            self._put(data, messages)
+            return
+        size = self._corked_size + len(data)
+        if size > self.write_high:  # a write ends where a message ends, unless that is a long one
+            self._flush()
             self._put(data, messages)
             return
         if self._corked is None:
             self._corked = []
         self._corked.append(data)
-        self._corked_size += len(data)
+        self._corked_size = size
         self._corked_messages += messages
-        if self._corked_size > self._limits.write_high:
-            self._flush()
+
+    def write_all(self, framed: list[bytes]) -> None:
+        """
+        Send messages after all earlier bytes. For ``max_unsent`` they are one write, however long they are together.
+        """
+        if self._corked_size + sum([len(data) for data in framed]) <= self.write_high:
+            self.write(b"".join(framed), len(framed))
+            return
+        self._flush()
+        before = self._queued
+        for data in framed:
+            self._append(data, 1, None)
+        self._feed_or_wait(before, True)
 
     def write_shared(self, shared: SharedMessage) -> bool:
         """
@@ -143,23 +159,23 @@ class Outbox(UnsentQueue):
         called in a later turn: on a socket, the message is written then, or by the next write before that.
         """
         data = shared.data
-        if self._is_corked:
+        if self.is_corked:
             self.write(data)
             return False
         if self.blocked or self._queue or not self._has_socket:
             self._put(data, 1, shared)
             return False
-        if len(data) > self._limits.write_high:
+        if len(data) > self.write_high:
             self._append(data, 1, None, shared)
         else:  # `shared` counts these bytes, until they are written
-            self._is_corked = True
+            self.is_corked = True
             self._corked = [data]
             self._corked_messages = 1
         return True
 
     def take_turn(self) -> None:
         """The turn of `write_shared` has come: write its message, straight to the socket if that takes it."""
-        self._is_corked = False
+        self.is_corked = False
         if self._corked is not None:
             self._flush(True)
         elif self._queue:
@@ -171,16 +187,16 @@ class Outbox(UnsentQueue):
 
         Cancelling prevents the sending only while the transport has none of the bytes.
         """
-        if self._is_corked and not self.blocked and not self._queue:
+        if self.is_corked and not self.blocked and not self._queue:
             size = self._corked_size + len(data)
-            if size <= self._limits.write_high:  # as `write`, in one step
+            if size <= self.write_high:  # as `write`, in one step
                 if self._corked is None:
                     self._corked = []
                 self._corked.append(data)
                 self._corked_size = size
                 self._corked_messages += 1
                 return fired()
-        if self.blocked or self._queue or self._corked_size + len(data) > self._limits.write_high:
+        if self.blocked or self._queue or self._corked_size + len(data) > self.write_high:
             self._flush()
             if self.blocked or self._queue:
                 return self._wait_with(data, 1)
@@ -276,7 +292,7 @@ class Outbox(UnsentQueue):
         """How many bytes are held here, and by the transport: up to twice the write mark when it is over the mark."""
         held = self._corked_size
         if self.blocked:
-            held += 2 * self._limits.write_high
+            held += 2 * self.write_high
         if self._queue:
             held += self._queued - self._shared
             if self._queue[0].shared is None:
@@ -302,7 +318,7 @@ class Outbox(UnsentQueue):
 
         `shared`: other connections send these bytes, too. `at_once`: they can go straight to the socket.
         """
-        if self.blocked or self._queue or len(data) > self._limits.write_high:
+        if self.blocked or self._queue or len(data) > self.write_high:
             self._wait(data, messages, None, shared)
         else:
             self.hand_over(data, messages, at_once)
@@ -332,10 +348,14 @@ class Outbox(UnsentQueue):
     ) -> None:
         before = self._queued
         self._append(data, messages, waiter, shared)
+        self._feed_or_wait(before, bool(data))
+
+    def _feed_or_wait(self, before: int, grows: bool) -> None:
+        """Bytes were added to the `before` that waited: give them to the transport, or check that these are few."""
         assert self._queue is not None
         if not self.blocked and self._queue[0].stream is None:
             self._feed()
-        elif before > self._limits.max_unsent and data:
+        elif before > self._limits.max_unsent and grows:
             self._settler.settle(TOO_MUCH_UNSENT, before)
         if self._queue:
             self._settler.settle(BUFFERED_CHANGED)

@@ -19,3 +19,7 @@ cdef class Replies:
     @cython.locals(replies=list)
     cpdef bytes _framed(self, Py_ssize_t count)
     cpdef _end_switch(self)
+
+
+@cython.locals(size=cython.Py_ssize_t)
+cdef bint _fit(list replies, Py_ssize_t most) except -1

@@ -5,7 +5,7 @@ The replies of an app on their way to the outbox. The replies to one chunk are f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.python.failure import Failure
 
@@ -18,6 +18,9 @@ from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing
 
 __all__ = ["Replies", "replies_of"]
+
+HEADER: Final = 8
+"""The bytes that a frame is taken to add to its message: our choice. Most framings of tcpapp add 1 to 8."""
 
 
 class Replies:
@@ -67,29 +70,40 @@ class Replies:
             self._outbox.write(data, messages)
 
     def _framed(self, count: int) -> bytes:
-        """Frame the `count` replies together. If a reply cannot be sent, the replies before it are written."""
+        """
+        Frame the `count` replies together. If a reply cannot be sent, the replies before it are written. Where they are
+        too long for one write, they are framed one by one: then no write ends inside a short reply.
+        """
         replies = self._replies
+        if count > 1 and not _fit(replies, self._outbox.write_high):
+            self._frame_each()
+            return b""
         try:
             data = self.framing.frame_all(replies) if count > 1 else self.framing.frame(replies[0])
         except UnsendableMessage:
-            self._flush_until_unsendable()
+            self._frame_each()
             return b""
         replies.clear()
         return data
 
-    def _flush_until_unsendable(self) -> None:
+    def _frame_each(self) -> None:
         """
-        Send the replies before the first one that cannot be sent, which is the app's failure.
+        Send the replies, framed one by one, up to the first one that cannot be sent, which is the app's failure.
 
         A `Reply` with bytes in a batch can be sent. It comes here, because the fast path does not look for it.
         """
         replies = self._replies.copy()
+        framed: list[bytes] = []
         self._replies.clear()
+        failure = None
         try:
-            for reply in replies:
-                self._outbox.write(self.framing.frame(without_codec(reply)))
+            framed += (self.framing.frame(without_codec(reply)) for reply in replies)
         except UnsendableMessage:
-            self._app_failed(Failure())
+            failure = Failure()
+        if framed:
+            self._outbox.write_all(framed)
+        if failure is not None:
+            self._app_failed(failure)
 
     def _send_reply(self, reply: Any) -> None:
         if reply is not None and not self.pauses & CONNECTION_CLOSING:
@@ -101,6 +115,15 @@ class Replies:
 
     def _app_failed(self, failure: Failure) -> None:
         self._settler.settle(APP_FAILED, failure)
+
+
+def _fit(replies: list[Any], most: int) -> bool:
+    """Whether the frames of `replies` take at most this many bytes, as far as is known before they are framed."""
+    size = HEADER * len(replies)
+    for reply in replies:
+        if type(reply) is bytes:
+            size += len(reply)
+    return size <= most
 
 
 def replies_of(replies: Any) -> list[Any]:

@@ -47,7 +47,7 @@ class StreamedReplies(AppCalls):
         clock: IReactorTime | None,
     ) -> None:
         limits = settings.limits
-        super().__init__(connection, settler, framing, settings.codec, inbox, outbox, limits.write_high)
+        super().__init__(connection, settler, framing, settings.codec, inbox, outbox)
         self._deadlines = deadlines
         self._fair_share = settings.fair_share
         self._budget = turn_seconds(limits.work_per_turn) if clock is not None else inf
@@ -83,7 +83,7 @@ class StreamedReplies(AppCalls):
             deadlines.clock,
             deadlines.seconds,
             self._budget,
-            self._write_high,
+            self._outbox.write_high,
         )
 
     def _start(self, stream: ReplyStream) -> Deferred[Any]:

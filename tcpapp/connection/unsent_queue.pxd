@@ -11,3 +11,4 @@ cdef class UnsentQueue(MessageCounter):
     cdef public long long _shared
     cdef public bint blocked
     cdef public long long unsent
+    cdef public Py_ssize_t write_high

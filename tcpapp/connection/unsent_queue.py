@@ -31,13 +31,25 @@ class UnsentQueue(MessageCounter):
     The subclass decides when they are taken out, and gives them to the transport.
     """
 
-    __slots__ = ("_handed", "_lifecycle", "_limits", "_queue", "_sends", "_settler", "_shared", "blocked", "unsent")
+    __slots__ = (
+        "_handed",
+        "_lifecycle",
+        "_limits",
+        "_queue",
+        "_sends",
+        "_settler",
+        "_shared",
+        "blocked",
+        "unsent",
+        "write_high",
+    )
 
     def __init__(self, settler: Settler, lifecycle: Lifecycle, limits: Limits, throughput: Throughput) -> None:
         super().__init__(throughput)
         self._settler = settler
         self._lifecycle = lifecycle
         self._limits = limits
+        self.write_high = limits.write_high
         self._queue: deque[WaitingBytes] | None = None
         self._sends = 0
         self._shared = 0
@@ -59,7 +71,7 @@ class UnsentQueue(MessageCounter):
         if self._queue is None:
             self._queue = deque()
         copied = shared is None or len(data) < LEAST_SHARED
-        if waiter is None and copied and self._queue and self._queue[-1].takes(data, self._limits.write_high):
+        if waiter is None and copied and self._queue and self._queue[-1].takes(data, self.write_high):
             self._queue[-1].join(data, messages)
         else:
             self._queue.append(WaitingBytes(data, messages, waiter, shared=None if copied else shared))
@@ -83,19 +95,22 @@ class UnsentQueue(MessageCounter):
     def _next_piece(self) -> tuple[bytes, int, list[SharedMessage]]:
         """
         Take the bytes of one write, up to the write mark, and the number of messages that end in them. The last of the
-        results are the shared messages among these.
+        results are the shared messages among these. Only bytes that no single write can take are given in parts: of all
+        others it is known how many messages the transport has got.
         """
         assert self._queue
         messages = 0
         taken: list[SharedMessage] = []
         pieces: list[bytes | bytearray] = []
-        room = self._limits.write_high
+        room = self.write_high
         while self._queue and (room or not self._queue[0].data):
             waiting = self._queue[0]
             if waiting.stream is not None:
                 break
             piece = waiting.data
             if waiting.given or len(piece) > room:
+                if pieces and len(piece) <= self.write_high:
+                    break
                 piece = piece[waiting.given : waiting.given + room]
             waiting.given += len(piece)
             room -= len(piece)
@@ -109,7 +124,7 @@ class UnsentQueue(MessageCounter):
                 if waiting.shared is not None:
                     self._shared += PLACE_COST
                     taken.append(waiting.shared)
-        self.unsent -= self._limits.write_high - room
+        self.unsent -= self.write_high - room
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces), messages, taken
 
     def _leave_shared(self) -> None:

@@ -77,6 +77,19 @@ def test_small_and_huge_messages_keep_their_order() -> None:
     assert b"".join(messages) == rig.transport.value()
 
 
+def test_only_a_message_over_the_mark_is_cut_in_pieces() -> None:
+    """Pieces end where a write of the app ended, so that it is known which messages a peer that is cut off has got."""
+    rig = Rig()
+    rig.block()
+    before = rig.outbox.messages
+    for size, messages in ((6, 3), (7, 4), (25, 1), (3, 2)):
+        rig.outbox.write(b"x" * size, messages)
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert [len(each) for each in rig.transport.writes] == [6, 10, 10, 10, 5]
+    assert rig.outbox.messages - before == 10
+
+
 def test_a_transport_can_pause_and_resume_inside_a_write() -> None:
     """If the transport pauses and resumes inside a write, all bytes stay in order, and each `send` fires once."""
     rig = Rig(transport=EagerTransport())
@@ -100,6 +113,8 @@ def test_a_transport_can_pause_and_resume_inside_a_write() -> None:
         pytest.param([1, 2, 3], [6], id="some"),
         pytest.param([5, 5], [10], id="at-the-mark"),
         pytest.param([5, 5, 1], [10, 1], id="over-the-mark"),
+        pytest.param([6, 7], [6, 7], id="cut-between-messages"),
+        pytest.param([3, 12, 4, 5], [3, 10], id="one-over-the-mark"),
         pytest.param([0, 0], [0], id="empty"),
     ],
 )

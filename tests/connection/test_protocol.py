@@ -140,6 +140,20 @@ def test_a_peer_whose_messages_wait_is_not_idle() -> None:
     assert peer.closing or peer.connection.state is State.INPUT_CLOSED
 
 
+@pytest.mark.parametrize("idles", [{"idle": 10}, {"idle_read": 10}], ids=["idle", "idle-read"])
+def test_a_peer_has_all_of_its_time_after_a_pause_of_the_app(idles: dict[str, int]) -> None:
+    """After `resume()`, the peer has the whole time in which it has to send, however long the app paused."""
+    peer = Peer(echo, timeouts=Timeouts(first_message=0, **idles))
+    peer.connection.pause()
+    peer.clock.advance(7)
+    peer.connection.resume()
+    peer.clock.advance(9.5)
+    peer.connection.resume()  # of no pause: it gives no more time
+    assert not peer.closing
+    peer.clock.advance(0.5)
+    assert ended(peer) == ("idle", 10)
+
+
 def test_a_clients_connection_can_be_silent() -> None:
     """A client's connection can be silent without end, unless ``idle_read`` is set."""
     for timeouts in (Timeouts(), Timeouts(idle_read=10)):

@@ -275,7 +275,7 @@ def test_bytes_come_when_the_transport_gets_them() -> None:
     assert [len(each) for each in notes.all("sending")] == [1500, 600, 900]
     assert [len(each) for each in notes.all("sent")] == [1000, 501]
     peer.transport.take()
-    assert [len(each) for each in notes.all("sent")] == [1000, 501, 1000, 502]
+    assert [len(each) for each in notes.all("sent")] == [1000, 501, 601, 901]
     peer.connection.send(b"y" * 5000).addErrback(lambda _: None)
     peer.connection.abort()
     peer.resets()

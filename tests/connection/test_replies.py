@@ -18,6 +18,7 @@ class Rig:
     """Replies, with the bytes that they write and the outcomes that they report."""
 
     is_handling = False
+    write_high = 100
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -29,6 +30,10 @@ class Rig:
     def write(self, data: bytes, messages: int = 1) -> None:
         self.written.append(data)
         self.messages += messages
+
+    def write_all(self, framed: list[bytes]) -> None:
+        self.written += framed
+        self.messages += len(framed)
 
     def settle(self, outcome: int, detail: Any = None) -> None:
         self.reported.append((outcome, detail))
@@ -44,6 +49,15 @@ def test_replies_are_written_as_one(messages: list[bytes]) -> None:
     rig.replies.flush()
     assert rig.written == [b"".join(each + b"\n" for each in messages)][: len(messages)]
     assert rig.messages == len(messages)
+
+
+@pytest.mark.source
+def test_replies_that_fit_into_no_single_write_are_framed_one_by_one() -> None:
+    """The outbox gets replies over its write mark apart, so that it can cut between them."""
+    rig = Rig()
+    rig.replies._replies += [b"x" * 50, b"y" * 50]
+    rig.replies.flush()
+    assert (rig.written, rig.messages) == ([b"x" * 50 + b"\n", b"y" * 50 + b"\n"], 2)
 
 
 @pytest.mark.source

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tcpapp import Limits, Timeouts, batch
@@ -216,6 +216,7 @@ def ended_at(steps: list[tuple[Any, ...]], moves: set[int]) -> tuple[float, str]
 
 @pytest.mark.exhaustive
 @given(STEPS, st.sets(st.integers(0, 20), min_size=1))
+@example([("says", b"a\n"), ("pause",), ("advance", 7.0), ("resume",)], {3})
 def test_a_timeout_ends_a_moved_connection_at_the_same_time(steps: list[tuple[Any, ...]], moves: set[int]) -> None:
     """With any moves, a timeout ends the connection at the same second and for the same reason as without moves."""
     assert ended_at(steps, set()) == ended_at(steps, moves)
