@@ -15,7 +15,7 @@ from typing_extensions import Self, override
 
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing.parsers import Parser
-from tcpapp.framing.reader import MessageReader, Parse
+from tcpapp.framing.reader import Parse
 from tcpapp.framing.state import StateReader, StateWriter
 
 __all__ = ["Asked", "Asking", "asking"]
@@ -78,11 +78,12 @@ class Asking(Parser):
 
     @override
     def _start(self) -> None:
-        super()._start()
         self._asked = Asked()  # type: ignore[misc]  # `asking` gives it its slot: it has none beside a parser's
-        self._reader = MessageReader(
-            partial(self._reads, self.side, self.bodies, self._asked), self.max, whole=self._form == "whole"
-        )
+        super()._start()
+
+    @override
+    def _reading(self) -> Callable[[], Parse]:
+        return partial(self._reads, self.side, self.bodies, self._asked)
 
     @override
     def alone(self, message: bytes) -> Self:

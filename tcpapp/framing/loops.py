@@ -13,12 +13,28 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["Pack", "Unpack", "cut_counted", "cut_netstrings", "cut_varints", "frame_counted", "frame_varints"]
+__all__ = [
+    "Pack",
+    "Unpack",
+    "cut_counted",
+    "cut_netstrings",
+    "cut_varints",
+    "find_in",
+    "frame_counted",
+    "frame_varints",
+    "size_of",
+]
 
 Unpack = Callable[[bytes, int], tuple[int]]
 """Reads a length from a chunk, at a place."""
 Pack = Callable[[int], bytes]
 """Writes one."""
+
+find_in = bytes.find
+"""Where these bytes have those, at the first place between two places; -1 if nowhere."""
+
+size_of = int
+"""A number of bytes, from one that can be of any length: no more than can be counted."""
 
 # A length of fixed width ---------------------------------------------------------------------------------------------
 

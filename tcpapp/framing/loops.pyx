@@ -6,18 +6,62 @@ any length costs the same here.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from collections.abc import Callable
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
+    long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
 
-__all__ = ["Pack", "Unpack", "cut_counted", "cut_netstrings", "cut_varints", "frame_counted", "frame_varints"]
+__all__ = [
+    "Pack",
+    "Unpack",
+    "cut_counted",
+    "cut_netstrings",
+    "cut_varints",
+    "find_in",
+    "frame_counted",
+    "frame_varints",
+    "size_of",
+]
 
 Unpack = Callable[[bytes, int], tuple[int]]
 Pack = Callable[[int], bytes]
 LONGEST_IN_RUN = 1024
+cdef Py_ssize_t FURTHEST = PY_SSIZE_T_MAX // 4
+
+
+cpdef Py_ssize_t find_in(bytes data, bytes wanted, Py_ssize_t begin, Py_ssize_t end) except -2:
+    """Where `data` has `wanted`, at the first place from `begin` up to `end`, and all of it before `end`; or -1."""
+    cdef const char *at = PyBytes_AS_STRING(data)
+    cdef const char *of = PyBytes_AS_STRING(wanted)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(wanted)
+    cdef const char *found
+    cdef Py_ssize_t last
+    if end > PyBytes_GET_SIZE(data):
+        end = PyBytes_GET_SIZE(data)
+    last = end - length
+    if not length:
+        return begin if begin <= end else -1
+    while begin <= last:
+        found = <const char *> memchr(at + begin, of[0], last - begin + 1)
+        if found is NULL:
+            return -1
+        begin = found - at
+        if memcmp(found, of, length) == 0:
+            return begin
+        begin += 1
+    return -1
+
+
+cpdef Py_ssize_t size_of(number) except? -1:
+    """`number`, or a number beyond all sizes on the same side of 0."""
+    cdef int beyond = 0
+    cdef long long size = PyLong_AsLongLongAndOverflow(number, &beyond)
+    if beyond > 0 or size > FURTHEST:
+        return FURTHEST
+    return -FURTHEST if beyond < 0 or size < -FURTHEST else size
 
 
 cdef Py_ssize_t _bounded(number, Py_ssize_t bound) except -1:

@@ -19,7 +19,7 @@ from tcpapp.errors import (
 )
 from tcpapp.framing.base import DEFAULT_MAX, Framing
 from tcpapp.framing.body import Body
-from tcpapp.framing.reader import MessageReader, Parse
+from tcpapp.framing.reader import MessageReader, Parse, receive
 from tcpapp.framing.rereading import ReadFromHeld
 from tcpapp.framing.state import StateReader
 from tcpapp.spec import line_of, suggest
@@ -45,7 +45,7 @@ class Parser(ReadFromHeld, Framing):
     message; `MalformedFrame` for any `Exception` of the generator, which is its ``__cause__``.
     """
 
-    __slots__ = ("_encode", "_form", "_mark", "_parse", "_reader", "_room")
+    __slots__ = ("_encode", "_form", "_parse", "_reader")
     frames_alike = True
 
     _function: ClassVar[Callable[..., Parse]]
@@ -82,12 +82,14 @@ class Parser(ReadFromHeld, Framing):
     def _start(self) -> None:
         if (reader := getattr(self, "_reader", None)) is not None:
             reader.close()
-        self._reader = MessageReader(self._parse, self.max, whole=self._form == "whole")
-        super()._start()
-        self._room = 0
-        self._mark: bytes | None = None
+        self._reader = MessageReader(self._reading(), self.max, whole=self._form == "whole")
         if self._form == "bytes":
             self._reader.new_body = _no_body
+        super()._start()
+
+    def _reading(self) -> Callable[[], Parse]:
+        """The function that reads a message of this stream."""
+        return self._parse
 
     @override
     def fresh(self) -> Self:
@@ -115,25 +117,15 @@ class Parser(ReadFromHeld, Framing):
 
     # Receiving
 
-    @override
-    def receive(self, chunk: bytes) -> list[Any]:
-        """The messages that are now whole. Raises `UnreadableStream`."""
-        if len(chunk) < self._room and (self._mark is None or self._mark not in chunk):
-            self._held += chunk
-            self._room -= len(chunk)
-            return []
-        if self.failure is not None:
-            self._check()
-        messages: list[Any] = []
-        reader = self._reader
-        try:
-            self._held = reader.receive(self._held, chunk, messages)
-        except UnreadableStream as error:
-            return self._fail(error, messages)
-        except Exception as error:  # noqa: BLE001 - of the user's generator, which can raise anything
-            return self._fail(self._fault_of(error), messages)
-        self._room, self._mark = reader.room, reader.mark
-        return self._only_bytes(messages) if self._form == "bytes" else messages
+    receive = receive
+
+    @property
+    def _held(self) -> bytes | bytearray:
+        return self._reader.held
+
+    @_held.setter
+    def _held(self, held: bytes | bytearray) -> None:
+        self._reader.held = held
 
     def _only_bytes(self, messages: list[Any]) -> list[Any]:
         for place, message in enumerate(messages):
@@ -151,7 +143,6 @@ class Parser(ReadFromHeld, Framing):
     @override
     def _fail(self, failure: UnreadableStream, messages: list[Any]) -> list[Any]:
         stream = self._reader.stream
-        self._room = 0
         self._reader.close()
         if stream is not None:
             stream.body.fail(failure)
@@ -195,10 +186,9 @@ class Parser(ReadFromHeld, Framing):
     def _read_state(self, state: StateReader) -> None:
         super()._read_state(state)
         reader = self._reader
-        held = reader.load(bytes(self._held))
-        if held is None:
-            raise self._impossible(f"{len(self._held)} bytes held, which do not begin one message")
-        self._held, self._room, self._mark = held, reader.room, reader.mark
+        held = bytes(reader.held)
+        if not reader.load(held):
+            raise self._impossible(f"{len(held)} bytes held, which do not begin one message")
 
     @override
     def _most_held(self) -> int:

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from tcpapp.errors import MalformedFrame
+from tcpapp.errors import MalformedFrame, UnreadableStream
 from tcpapp.framing.body import Body
 from tcpapp.framing.decoded import Decoded, Streamed
+from tcpapp.framing.loops import find_in, size_of
 from tcpapp.framing.streams import BodyReader, Stream
 from tcpapp.framing.want_types import Until, Want, no_want, take_exactly
 
-__all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse"]
+__all__ = ["EMPTY_WANTS", "NO_MESSAGE", "MessageReader", "Parse", "receive"]
 
 Parse = Generator[Any, Any, Any]
 """A generator that reads one message: it yields wants, gets their bytes, and returns the message."""
@@ -58,8 +59,8 @@ class MessageReader:
     """
     Where a parser is in a stream: the generator that reads the message, what it wants, and where that begins.
 
-    - `room`: more bytes of the unfinished message can be held without a look at them, if they are fewer than these, and
-      none of them is `mark`, where there is one.
+    - `held`: the bytes of the unfinished message. More can be held without a look at them if they are fewer than
+      `room`, and none of them is `mark`, where there is one.
     - `want`: what it waits for, `at` this place of them; `None` between two messages. The places count from the
       beginning of the buffer that is read, in which the message begins at `begin`.
     - `whole`: a message is a `Decoded`, its bytes and its value.
@@ -81,6 +82,7 @@ class MessageReader:
         "body_end",
         "dropped",
         "enough",
+        "held",
         "mark",
         "max",
         "new_body",
@@ -96,8 +98,9 @@ class MessageReader:
         self._box: list[Any] = [None]
         self._driver = drive(parse, self._box)
         self._send = self._driver.send
+        self.held: bytes | bytearray = b""
         self.want: Any = None
-        self.max = most
+        self.max = size_of(most)
         self.whole = whole
         self.begin = self.at = self.searched = 0
         self.enough = self.room = 0
@@ -130,12 +133,13 @@ class MessageReader:
         with suppress(Exception):
             self._driver.close()
 
-    def receive(self, held: bytes | bytearray, chunk: bytes, messages: list[Any]) -> bytes | bytearray:
+    def receive(self, chunk: bytes, messages: list[Any]) -> None:
         """
-        Read the messages that are whole with this `chunk`. Returns the bytes of the unfinished one, as the next `held`.
+        Read the messages that are whole with this `chunk`, and hold the bytes of the unfinished one.
 
         Raises what the generator raises, and `UnreadableStream` for a want that cannot be met.
         """
+        held = self.held
         self.room = 0
         self.body_end = self.open_body_end = None
         if len(held) > SMALL:
@@ -144,54 +148,60 @@ class MessageReader:
             end = self._go_on(gathered, messages)
             if end < 0:
                 self.room = self.enough - len(gathered)
-                return gathered
+                self.held = gathered
+                return
             chunk, held = bytes(gathered[end:]), b""
         buffer = b"".join((held, chunk)) if held else chunk
         begin = self._read(buffer, messages)
         if begin < 0:
             self.mark = None
-            return b""
+            self.held = b""
+            return
         self.room = self.enough - len(buffer) + begin
         left = buffer[begin:] if begin else buffer
-        return left if self.enough <= SMALL else bytearray(left)
+        self.held = left if self.enough <= SMALL else bytearray(left)
 
-    def load(self, held: bytes) -> bytes | bytearray | None:
-        """Read the bytes of an unfinished message. Returns the next `held`; `None` if they do not begin one message."""
+    def load(self, held: bytes) -> bool:
+        """Hold the bytes of an unfinished message, and read them. Returns `False` if they do not begin one message."""
         messages: list[Any] = []
+        self.held = b""
         try:
-            left = self.receive(b"", held, messages)
+            self.receive(held, messages)
         except Exception:  # noqa: BLE001 - of the generator, which can raise anything
-            return None
-        return left if not messages and self.stream is None and left == held else None
+            return False
+        return not messages and self.stream is None and self.held == held
 
-    def _read(self, buffer: bytes, messages: list[Any]) -> int:  # noqa: C901 - a call for each want takes too long
+    def _read(self, buffer: bytes, messages: list[Any]) -> int:  # noqa: C901, PLR0912 - a call takes too long
         """Read messages from `buffer`, which begins with the unfinished one. Returns where the next one is, or -1."""
-        size, find, send, most = len(buffer), buffer.find, self._send, self.max
+        size, send, most, raw = len(buffer), self._send, self.max, buffer
         box, whole = self._box, self.whole
         begin, at, want = 0, self.at, self.want
+        until, delimiter, length, reach = None, b"", 0, 0
         if want is None:
             begin = at = 0 if self.stream is None else self._read_open_body(self.stream, buffer, messages)
             want = send(None) if begin < size else END
         last = begin + most
         while want is not END:
             if type(want) is int:
-                end = at + want
+                end = at + size_of(want)
                 if at < end <= size and end <= last:
-                    at, want = end, send(buffer[at:end])
+                    at, want = end, send(raw[at:end])
                     continue
                 if size < end <= last:
                     return self._wait(want, begin, at, end, None)
             elif type(want) is Until:
-                end = find(want.delimiter, at, last)
-                if at <= end <= at + want.max:
-                    at, want = end + want.length, send(buffer[at:end])
+                if want is not until:
+                    until, delimiter, length, reach = want, want.delimiter, want.length, size_of(want.max)
+                end = find_in(buffer, delimiter, at, last)
+                if at <= end <= at + reach:
+                    at, want = end + length, send(raw[at:end])
                     continue
-                stop = at + want.max + want.length
+                stop = at + reach + length
                 if end < 0 and size < last and size < stop:
                     return self._wait(want, begin, at, min(stop, last), want.mark)
             elif want is DONE:
                 if self._asked is None and at > begin and (value := box[0]) is not NO_MESSAGE:
-                    messages.append(Decoded(buffer[begin:at], value) if whole else value)
+                    messages.append(Decoded(raw[begin:at], value) if whole else value)
                     self._empty_at = self._empty = 0
                 else:
                     at = self._end(buffer, begin, at, messages)
@@ -330,3 +340,28 @@ class MessageReader:
             raise MalformedFrame("the parser reads on behind the body: a body is the last part of its message")
         self.stream.is_alone = not message
         return Streamed(message, value, self.stream.body)
+
+
+def receive(framing: Any, chunk: bytes) -> list[Any]:
+    """
+    The messages that are now whole. Raises `UnreadableStream`.
+
+    It is the method of each `tcpapp.framing.parsers.Parser`, and is here because this module is compiled.
+    """
+    reader: MessageReader = framing._reader
+    if len(chunk) < reader.room:
+        mark = reader.mark
+        if mark is None or find_in(chunk, mark, 0, len(chunk)) < 0:
+            reader.held += chunk
+            reader.room -= len(chunk)
+            return []
+    if framing.failure is not None:
+        framing._check()
+    messages: list[Any] = []
+    try:
+        reader.receive(chunk, messages)
+    except UnreadableStream as error:
+        return framing._fail(error, messages)  # type: ignore[no-any-return]
+    except Exception as error:  # noqa: BLE001 - of the user's generator, which can raise anything
+        return framing._fail(framing._fault_of(error), messages)  # type: ignore[no-any-return]
+    return framing._only_bytes(messages) if framing._form == "bytes" else messages

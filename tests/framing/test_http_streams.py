@@ -82,6 +82,13 @@ def test_a_stream_that_ends_inside_a_body_is_truncated() -> None:
         framing.finish()
 
 
+@pytest.mark.parametrize(("side", "head"), [("server", HEAD), ("client", b"HTTP/1.1 200 OK\r\n")])
+def test_where_there_is_a_codec_a_body_is_a_fault(side: str, head: bytes) -> None:
+    """A codec decodes whole messages, so a body that comes after its message is a fault that says so, on both sides."""
+    with pytest.raises(MalformedFrame, match="serve this framing without a codec"):
+        http1(side=side, bodies="stream").of_bytes().receive(head + b"Content-Length: 2\r\n\r\nhi")
+
+
 def test_a_message_with_a_stream_cannot_be_sent() -> None:
     """A message is framed as a whole. A longer body is sent by `send_stream`, behind a head that has its length."""
     with pytest.raises(UnsendableMessage):

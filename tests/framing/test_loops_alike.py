@@ -110,7 +110,16 @@ def netstrings(chance: random.Random) -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "cut_netstrings", (chunk, place(chunk, chance), chance.choice([1, 10, 300, 2000, 2**70]))
 
 
-KINDS = {"counted": counted, "varints": varints, "netstrings": netstrings}
+def places(chance: random.Random) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Calls of the functions that a parser is read with."""
+    data = bytes(chance.choices(b"\r\n a", k=chance.randrange(30)))
+    wanted = bytes(chance.choices(b"\r\n", k=chance.randint(1, 3)))
+    yield "find_in", (data, wanted, chance.randint(0, 40), chance.randint(0, 40))
+    size = chance.choice([0, 1, -1, 2**61 - 1, -(2**40), chance.randint(-1000, 1000)])
+    yield "size_of", (size,)
+
+
+KINDS = {"counted": counted, "varints": varints, "netstrings": netstrings, "places": places}
 
 
 def outcome(module: ModuleType, name: str, arguments: tuple[Any, ...]) -> tuple[Any, list[Any]]:

@@ -136,6 +136,18 @@ def test_a_negative_number(want: Any) -> None:
     assert (messages, kind, text) == ([], MalformedFrame, "exactly(-1): takes a number of bytes, 0 or more")
 
 
+@pytest.mark.parametrize("far", [2**63, 2**64, 10**30])
+def test_numbers_beyond_all_sizes(far: int) -> None:
+    """A number of any length is named in full by the error, also where the reader is compiled."""
+    for framing in (of(exactly(1), exactly(far)), of(exactly(1), exactly(far), max=2**63 - 1)):
+        with pytest.raises(MessageTooLong, match="is announced") as caught:
+            framing.receive(b"ab")
+        assert caught.value.value == far + 1
+    _, kind, text = given(of(exactly(1), exactly(-far)), b"ab")
+    assert (kind, text) == (MalformedFrame, f"exactly(-{far}): takes a number of bytes, 0 or more")
+    assert of(until(b"\n", max=2**63 - 1)).receive(b"ab\n") == of(until(b"\n")).receive(b"ab\n")
+
+
 @pytest.mark.parametrize("want", [None, "5", 5.0, b"\r\n", True, object])
 def test_no_want(want: object) -> None:
     """Anything else that is yielded is malformed."""
