@@ -80,6 +80,12 @@ class Dispatcher(StreamedReplies):
         return bool(self.pauses & RECEIVE_ONLY) or not self._inbox.waiting
 
     @property
+    def at_rest(self) -> bool:
+        """Whether the app has nothing to do, nothing holds it back, and no request and no reply waits."""
+        held = self.pauses & ~RECEIVE_ONLY or self.in_flight or self._unsorted is not None or self._replies
+        return not (held or self._streams or self.requests is not None or self._conversation is not None)
+
+    @property
     def awaited(self) -> object:
         """The object that the conversation awaits; `None` where there is no conversation."""
         return None if self._conversation is None else self._conversation.awaited

@@ -306,6 +306,11 @@ class Outbox(UnsentQueue):
         """Whether bytes wait because the peer has not taken earlier ones."""
         return self.blocked or bool(self._queue)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the transport has all bytes, and takes more."""
+        return not (self.blocked or self._queue or self._corked or self._handed or self.is_corked)
+
     def _flush(self, at_once: bool = False) -> None:
         if self._corked is not None:
             corked, self._corked, self._corked_size = self._corked, None, 0

@@ -38,6 +38,7 @@ from tcpapp.errors import UndecodableMessage, UnreadableStream, drop_frames
 from tcpapp.telemetry import LateReply, MessagesSkipped
 from tcpapp.telemetry.statistics import ConnectionInfo
 from tcpapp.transport import keepalive
+from tcpapp.transport.direct import end_now
 from tcpapp.transport.inherited_options import has_inherited
 from tcpapp.transport.layers import ITSELF, close_unanswered, send_at_once, session_on, sets_up_tls, talks_to_itself
 
@@ -126,7 +127,8 @@ class MessageProtocol(Movable):
         if self._successor is not None and self._successor.begun:
             self._successor.read_lost(self.transport)
             return
-        self._end_input(cause_of_end(self._framing))
+        if not (self._is_at_rest() and end_now(self.transport)):  # as most connections end
+            self._end_input(cause_of_end(self._framing))
 
     def writeConnectionLost(self) -> None:
         """Our side is closed for writing. Twisted calls it; it follows from our own closing."""

@@ -149,6 +149,15 @@ class Stages(Spawning):
 
     # What ends it.
 
+    def _is_at_rest(self) -> bool:
+        """Whether it is open, nothing is left to answer or to send, and nobody waits for anything of it."""
+        if self._unmade is not None or not self._lifecycle.stage.is_open or self._throttle.pending:
+            return False
+        if self._tasks is not None or self._bodies is not None or self._starttls is not None:
+            return False
+        inbox = self._inbox
+        return not inbox.in_use and inbox.refusal is None and self._dispatcher.at_rest and self._outbox.at_rest
+
     def _end_input(self, cause: CloseReason) -> None:
         """No message will come any more: handle the messages that came, then close the connection for `cause`."""
         news = self._happen(Event.INPUT_OVER, cause)

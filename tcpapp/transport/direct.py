@@ -1,4 +1,4 @@
-"""Sending straight to the socket of a transport. It saves the reactor's work of watching the socket for each write."""
+"""Sending on the socket of a transport, and closing it, at once. It saves the reactor's work of watching the socket."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from socket import socket
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.protocol import connectionDone
 
-__all__ = ["has_socket", "send_now"]
+__all__ = ["end_now", "has_socket", "send_now"]
 
 
 def has_socket(transport: Any) -> bool:
@@ -28,17 +29,36 @@ def send_now(transport: Any, data: bytes) -> int:
     Returns 0 where it takes none now: the transport holds earlier bytes, is closing, or its socket is full or lost.
     Write the rest to the transport then: it waits for the socket, and finds out about the loss.
     """
-    if not has_socket(transport) or transport.dataBuffer or transport._tempDataLen:
-        return 0
-    if not transport.connected or transport.disconnecting or transport._writeDisconnecting:
-        return 0
-    if getattr(transport, "_blocked", False):  # our reactor's transport: uvloop holds earlier bytes
+    if not has_socket(transport) or not _has_sent_all(transport):
         return 0
     try:
         sent: int = transport.socket.send(data)
     except OSError:
         return 0
     return sent
+
+
+def end_now(transport: Any) -> bool:
+    """
+    End a connection whose peer has closed its side, if the `transport` `has_socket` and has sent all bytes.
+
+    Returns whether it did. A transport that is asked to close does the same in its next turn.
+    """
+    if not has_socket(transport) or not _has_sent_all(transport):
+        return False
+    transport.stopReading()
+    transport.stopWriting()
+    transport.connectionLost(connectionDone)
+    return True
+
+
+def _has_sent_all(transport: Any) -> bool:
+    """Return whether `transport`, which `has_socket`, is open and holds no bytes that are not sent."""
+    if transport.dataBuffer or transport._tempDataLen or not transport.connected:
+        return False
+    if transport.disconnecting or transport._writeDisconnecting:
+        return False
+    return not getattr(transport, "_blocked", False)  # our reactor's transport: uvloop holds earlier bytes
 
 
 @lru_cache(maxsize=64)

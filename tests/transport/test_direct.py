@@ -1,4 +1,4 @@
-"""Sending straight to a socket: over which transports, and what is left to the transport."""
+"""Sending on a socket, and closing it, at once: over which transports, and what is left to the transport."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 from twisted.internet import tcp, unix
-from twisted.internet.testing import StringTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 
 from tcpapp.testing.transport import FakeTransport
-from tcpapp.transport.direct import has_socket, send_now
+from tcpapp.transport.direct import end_now, has_socket, send_now
 
 
 class Plain(tcp.Connection):
     """Twisted's TCP connection over one end of a pair of sockets, without a reactor."""
 
     def __init__(self, end: socket.socket) -> None:
-        super().__init__(end, None, reactor=None)  # type: ignore[arg-type]
+        super().__init__(end, None, reactor=MemoryReactor())  # type: ignore[arg-type]
         self.connected = True
 
 
@@ -82,3 +84,35 @@ def test_other_transports_have_no_such_socket(ends: Any) -> None:
     for transport in (FakeTransport(), StringTransport(), unix.Server.__new__(unix.Server), wrapped):
         assert not has_socket(transport)
         assert send_now(transport, b"hello") == 0
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+class Noted(Protocol):
+    """Notes its end."""
+
+    lost: Failure | None = None
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+
+def test_a_connection_ends_at_once(ends: Any) -> None:
+    """Where all was sent, the protocol has its end, and the peer the end of the stream, when the call returns."""
+    transport, peer = ends
+    transport.protocol = protocol = Noted()
+    transport.startReading()
+    assert end_now(transport)
+    assert protocol.lost is connectionDone
+    assert peer.recv(100) == b""
+    assert (transport.reactor.getReaders(), transport.reactor.getWriters()) == ([], [])
+
+
+def test_a_transport_that_cannot_end_at_once_stays(ends: Any) -> None:
+    """A transport without a socket, or with unsent bytes, is left as it was."""
+    transport, _ = ends
+    transport.write(b"unsent")
+    assert not end_now(transport)
+    assert not end_now(StringTransport())
+    assert transport.connected
