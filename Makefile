@@ -65,7 +65,7 @@ test-kit: $(VENV)/.stamp-dev
 	$(MEASURED) $(KIT) $(PYTEST_ARGS)
 	$(PLAIN) --reactor=asyncio -m 'not once' $(WITH_A_REACTOR) $(PYTEST_ARGS)
 	$(PLAIN) -p tests.reactors --reactor=select tests/testing/contract $(PYTEST_ARGS)
-	$(PLAIN) tests/framing/test_loops.py tests/framing/test_loops_alike.py tests/test_compiled.py $(PYTEST_ARGS)
+	$(PLAIN) tests/framing/test_loops.py tests/framing/test_loops_alike.py tests/test_compiled.py tests/test_leaks.py $(PYTEST_ARGS)
 
 test-programs: $(VENV)/.stamp-dev
 	$(PLAIN) $(PROGRAMS) $(PYTEST_ARGS)
