@@ -33,7 +33,6 @@ cdef class MessageReader:
     @cython.locals(
         at=cython.Py_ssize_t,
         begin=cython.Py_ssize_t,
-        box=list,
         delimiter=bytes,
         end=cython.Py_ssize_t,
         last=cython.Py_ssize_t,
@@ -43,10 +42,11 @@ cdef class MessageReader:
         reach=cython.Py_ssize_t,
         size=cython.Py_ssize_t,
         stop=cython.Py_ssize_t,
-        whole=cython.bint,
     )
     cdef Py_ssize_t _read(self, bytes buffer, list messages) except -2
     cdef Py_ssize_t _wait(self, want, Py_ssize_t begin, Py_ssize_t at, Py_ssize_t enough, mark) except -2
+    cdef Py_ssize_t _end(self, bytes buffer, Py_ssize_t begin, Py_ssize_t end, list messages) except -2
+    cdef _add(self, buffer, Py_ssize_t begin, Py_ssize_t end, list messages)
     cdef _look(self, want, bytes buffer, Py_ssize_t begin, Py_ssize_t at)
 
 

@@ -171,10 +171,9 @@ class MessageReader:
             return False
         return not messages and self.stream is None and self.held == held
 
-    def _read(self, buffer: bytes, messages: list[Any]) -> int:  # noqa: C901, PLR0912 - a call takes too long
+    def _read(self, buffer: bytes, messages: list[Any]) -> int:  # noqa: C901 - a call for each want takes too long
         """Read messages from `buffer`, which begins with the unfinished one. Returns where the next one is, or -1."""
         size, send, most, raw = len(buffer), self._send, self.max, buffer
-        box, whole = self._box, self.whole
         begin, at, want = 0, self.at, self.want
         until, delimiter, length, reach = None, b"", 0, 0
         if want is None:
@@ -200,19 +199,15 @@ class MessageReader:
                 if end < 0 and size < last and size < stop:
                     return self._wait(want, begin, at, min(stop, last), want.mark)
             elif want is DONE:
-                if self._asked is None and at > begin and (value := box[0]) is not NO_MESSAGE:
-                    messages.append(Decoded(raw[begin:at], value) if whole else value)
-                    self._empty_at = self._empty = 0
-                else:
-                    at = self._end(buffer, begin, at, messages)
-                begin, last = at, at + most
+                begin = at = self._end(buffer, begin, at, messages)
+                last = at + most
                 want = send(None) if at < size else END
                 continue
             data = self._look(want, buffer, begin, at)
             if data is None:
                 return begin
             at, want = self.at, send(data)
-        self.want = box[0] = None
+        self.want = self._box[0] = None
         return -1
 
     def _wait(self, want: Any, begin: int, at: int, enough: int, mark: bytes | None) -> int:
@@ -317,8 +312,8 @@ class MessageReader:
 
     def _add(self, buffer: bytes | bytearray, begin: int, end: int, messages: list[Any]) -> None:
         """A message ends."""
-        value, self._box[0] = self._box[0], None
-        self.want = None
+        value = self._box[0]
+        self.want = self._box[0] = None
         self._empty_at = self._empty = 0
         self.dropped += value is NO_MESSAGE
         if self._asked is not None:
