@@ -13,6 +13,7 @@ cdef class Outbox(UnsentQueue):
     cdef public Deadlines _deadlines
     cdef public bint _has_socket
     cdef public double _progress
+    cdef public bint _writes_later
     cdef public bint is_corked
     cdef public bint stays_corked
     cdef public object transport

@@ -32,7 +32,7 @@ from tcpapp.connection.shared_message import SharedMessage
 from tcpapp.connection.unsent_queue import SEND_COST, UnsentQueue
 from tcpapp.limits import Limits
 from tcpapp.telemetry.counters import Throughput
-from tcpapp.transport.direct import has_socket, send_now
+from tcpapp.transport.direct import has_socket, send_now, writes_later
 
 __all__ = ["SEND_COST", "Outbox"]
 
@@ -71,6 +71,7 @@ class Outbox(UnsentQueue):
         "_deadlines",
         "_has_socket",
         "_progress",
+        "_writes_later",
         "is_corked",
         "stays_corked",
         "transport",
@@ -95,6 +96,7 @@ class Outbox(UnsentQueue):
         self._corked_messages = 0
         self.is_corked = False
         self._has_socket = has_socket(transport)
+        self._writes_later = self._has_socket and writes_later(transport)
         self.stays_corked = False
         transport.registerProducer(self, True)
 
@@ -111,11 +113,11 @@ class Outbox(UnsentQueue):
             if last:
                 self.write(last, messages)
             self.is_corked = False
-            self._flush()
+            self._flush(self._writes_later)
         else:
             self.is_corked = False
             if last:
-                self._put(last, messages)
+                self._put(last, messages, None, self._writes_later)
 
     def uncork_now(self) -> None:
         """Write the gathered bytes now, and end `stays_corked`."""

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.protocol import connectionDone
 
-__all__ = ["end_now", "has_socket", "send_now"]
+__all__ = ["end_now", "has_socket", "send_now", "writes_later"]
 
 
 def has_socket(transport: Any) -> bool:
@@ -20,6 +20,13 @@ def has_socket(transport: Any) -> bool:
     """
     kind: Any = type(transport)
     return _is_tcp(kind) and isinstance(getattr(transport, "socket", None), socket) and not transport.TLS
+
+
+def writes_later(transport: Any) -> bool:
+    """
+    Return whether a `transport` that `has_socket` sends in the next turn only. Our reactor's sends in this turn.
+    """
+    return not hasattr(transport, "_blocked")
 
 
 def send_now(transport: Any, data: bytes) -> int:

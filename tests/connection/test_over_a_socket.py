@@ -1,4 +1,8 @@
-"""A connection that owes nothing ends with its peer, in one step, and any other by its stages."""
+"""
+What a connection does on a socket of the system: it sends the replies to a chunk at once, and ends at once.
+
+Twisted's transport would do both in the next turn of the reactor.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +61,45 @@ def made() -> Iterator[Callable[..., Rig]]:
         rig.peer.close()
 
 
+# The replies ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_replies_to_a_chunk_are_sent_before_the_next_turn(made: Any) -> None:
+    """The peer has all replies, in order, when the chunk was handled, and the transport watches for nothing."""
+    rig = made()
+    for chunk in (b"a\n", b"b\nc\n"):
+        rig.protocol.dataReceived(chunk)
+        assert rig.peer.recv(100) == chunk
+    assert rig.transport.reactor.getWriters() == []
+    assert (rig.protocol.info().sent_messages, rig.protocol.info().sent_bytes) == (3, 6)
+
+
+def test_a_reply_behind_unsent_bytes_waits_for_them(made: Any) -> None:
+    """Bytes that the transport still holds come first."""
+    rig = made()
+    rig.connection.send(b"before")
+    rig.protocol.dataReceived(b"a\n")
+    rig.transport.doWrite()
+    assert rig.peer.recv(100) == b"before\na\n"
+
+
+def test_a_reply_that_the_system_takes_in_part_is_sent_on(made: Any) -> None:
+    """Where the socket is full, the transport has the rest, and the connection is blocked."""
+    rig = made(lambda message, connection: bytes(60_000))
+    replies = 0
+    while not rig.transport.reactor.getWriters():
+        rig.protocol.dataReceived(b"a\n")
+        replies += 1
+    got = 0
+    while got < replies * 60_001:
+        got += len(rig.peer.recv(1 << 20))
+        rig.transport.doWrite()
+    assert (got, rig.protocol.info().sent_messages) == (replies * 60_001, replies)
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("app", [echo, None], ids=["app", "no-app"])
 def test_a_connection_at_rest_ends_with_its_peer(made: Any, app: Any) -> None:
     """It is closed as soon as it learns that its peer closed, and the peer has its end, too."""
@@ -93,7 +136,7 @@ async def waits() -> None:
 
 OWED: dict[str, tuple[Any, Any, Callable[[Rig], Any]]] = {
     "nothing-came": (echo, "line", lambda rig: None),
-    "reply": (echo, "line", lambda rig: rig.protocol.dataReceived(b"unsent\n")),
+    "unsent": (echo, "line", lambda rig: (rig.says(b"a\n"), rig.connection.send(b"unsent").addErrback(str))),
     "waits-for-the-app": (lambda *_: Deferred(), "line", lambda rig: rig.says(b"a\n")),
     "unread": (None, "line", lambda rig: rig.says(b"a\n")),
     "receive": (None, "line", lambda rig: (rig.protocol.info(), rig.connection.receive().addErrback(lambda _: None))),
