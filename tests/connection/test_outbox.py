@@ -77,6 +77,21 @@ def test_small_and_huge_messages_keep_their_order() -> None:
     assert b"".join(messages) == rig.transport.value()
 
 
+def test_messages_of_one_call_are_cut_between_them() -> None:
+    """Several messages are one write if they fit into it; otherwise no short one is cut, and they keep their order."""
+    rig = Rig()
+    rig.outbox.write_all([b"ab", b"cd"])
+    assert rig.transport.writes == [b"abcd"]
+    rig.outbox.cork()
+    rig.outbox.write(b"e")
+    rig.outbox.write_all([b"f" * 6, b"g" * 6, b"h"])
+    rig.outbox.uncork()
+    while rig.outbox.blocked:
+        rig.transport.flush()
+    assert rig.transport.writes == [b"abcd", b"e", b"f" * 6, b"g" * 6 + b"h"]
+    assert rig.outbox.messages == 6
+
+
 def test_only_a_message_over_the_mark_is_cut_in_pieces() -> None:
     """Pieces end where a write of the app ended, so that it is known which messages a peer that is cut off has got."""
     rig = Rig()

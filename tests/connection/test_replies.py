@@ -71,6 +71,24 @@ def test_the_replies_before_an_unsendable_one_are_written() -> None:
     assert (outcome, failure.type) == (APP_FAILED, UnsendableMessage)
 
 
+@pytest.mark.source
+def test_no_reply_is_written_if_the_first_is_unsendable() -> None:
+    """Nothing is written behind an unsendable reply, and the app has failed."""
+    rig = Rig()
+    rig.replies._replies += [b"o\nne", b"two"]
+    rig.replies.flush()
+    assert (rig.written, [outcome for outcome, _ in rig.reported]) == ([], [APP_FAILED])
+
+
+@pytest.mark.source
+def test_a_reply_object_among_others_is_sent() -> None:
+    """A `Reply` with bytes is sent in its place."""
+    rig = Rig()
+    rig.replies._replies += [Reply(b"one"), b"two"]
+    rig.replies.flush()
+    assert (b"".join(rig.written), rig.messages, rig.reported) == (b"one\ntwo\n", 2, [])
+
+
 def test_the_replies_to_a_batch_are_a_list_or_none() -> None:
     """A batch returns a list of messages or `None`. Anything else is refused."""
     assert (replies_of(None), replies_of([b"a", Reply(b"b")])) == ([], [b"a", Reply(b"b")])
