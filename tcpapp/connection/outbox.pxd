@@ -12,9 +12,9 @@ cdef class Outbox(UnsentQueue):
     cdef public long long _corked_size
     cdef public Deadlines _deadlines
     cdef public bint _has_socket
+    cdef public bint _is_corked
     cdef public double _progress
     cdef public bint _writes_later
-    cdef public bint is_corked
     cdef public bint stays_corked
     cdef public object transport
 

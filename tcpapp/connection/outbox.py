@@ -70,9 +70,9 @@ class Outbox(UnsentQueue):
         "_corked_size",
         "_deadlines",
         "_has_socket",
+        "_is_corked",
         "_progress",
         "_writes_later",
-        "is_corked",
         "stays_corked",
         "transport",
     )
@@ -94,7 +94,7 @@ class Outbox(UnsentQueue):
         self._corked: list[bytes] | None = None
         self._corked_size = 0
         self._corked_messages = 0
-        self.is_corked = False
+        self._is_corked = False
         self._has_socket = has_socket(transport)
         self._writes_later = self._has_socket and writes_later(transport)
         self.stays_corked = False
@@ -102,7 +102,7 @@ class Outbox(UnsentQueue):
 
     def cork(self) -> None:
         """Gather the written bytes until `uncork`, or until they exceed the write mark."""
-        self.is_corked = True
+        self._is_corked = True
 
     def uncork(self, last: bytes = b"", messages: int = 0) -> None:
         """Write the gathered bytes and `last`, with its `messages`, in one write; not yet while it `stays_corked`."""
@@ -112,10 +112,10 @@ class Outbox(UnsentQueue):
         elif self._corked is not None:
             if last:
                 self.write(last, messages)
-            self.is_corked = False
+            self._is_corked = False
             self._flush(self._writes_later)
         else:
-            self.is_corked = False
+            self._is_corked = False
             if last:
                 self._put(last, messages, None, self._writes_later)
 
@@ -128,7 +128,7 @@ class Outbox(UnsentQueue):
 
     def write(self, data: bytes, messages: int = 1) -> None:
         """Send `data`, which carries this many `messages`, after all earlier bytes."""
-        if not self.is_corked:
+        if not self._is_corked:
             self._put(data, messages)
             return
         size = self._corked_size + len(data)
@@ -161,7 +161,7 @@ class Outbox(UnsentQueue):
         called in a later turn: on a socket, the message is written then, or by the next write before that.
         """
         data = shared.data
-        if self.is_corked:
+        if self._is_corked:
             self.write(data)
             return False
         if self.blocked or self._queue or not self._has_socket:
@@ -170,14 +170,14 @@ class Outbox(UnsentQueue):
         if len(data) > self.write_high:
             self._append(data, 1, None, shared)
         else:  # `shared` counts these bytes, until they are written
-            self.is_corked = True
+            self._is_corked = True
             self._corked = [data]
             self._corked_messages = 1
         return True
 
     def take_turn(self) -> None:
         """The turn of `write_shared` has come: write its message, straight to the socket if that takes it."""
-        self.is_corked = False
+        self._is_corked = False
         if self._corked is not None:
             self._flush(True)
         elif self._queue:
@@ -189,7 +189,7 @@ class Outbox(UnsentQueue):
 
         Cancelling prevents the sending only while the transport has none of the bytes.
         """
-        if self.is_corked and not self.blocked and not self._queue:
+        if self._is_corked and not self.blocked and not self._queue:
             size = self._corked_size + len(data)
             if size <= self.write_high:  # as `write`, in one step
                 if self._corked is None:
@@ -311,7 +311,7 @@ class Outbox(UnsentQueue):
     @property
     def at_rest(self) -> bool:
         """Whether the transport has all bytes, and takes more."""
-        return not (self.blocked or self._queue or self._corked or self._handed or self.is_corked)
+        return not (self.blocked or self._queue or self._corked or self._handed or self._is_corked)
 
     def _flush(self, at_once: bool = False) -> None:
         if self._corked is not None:

@@ -1,6 +1,7 @@
 cimport cython
 
 from tcpapp.connection.outbox cimport Outbox
+from tcpapp.framing.loops cimport total_length
 
 cdef int APP_FAILED, AWAITING_REPLY, CONNECTION_CLOSING, HANDLING, RECEIVE_ONLY, SWITCHING
 
@@ -19,7 +20,3 @@ cdef class Replies:
     @cython.locals(replies=list)
     cpdef bytes _framed(self, Py_ssize_t count)
     cpdef _end_switch(self)
-
-
-@cython.locals(size=cython.Py_ssize_t)
-cdef bint _fit(list replies, Py_ssize_t most) except -1

@@ -16,6 +16,7 @@ from tcpapp.connection.outcomes import APP_FAILED, Settler
 from tcpapp.connection.pause_flags import AWAITING_REPLY, CONNECTION_CLOSING, HANDLING, RECEIVE_ONLY, SWITCHING
 from tcpapp.errors import UnsendableMessage
 from tcpapp.framing import Framing
+from tcpapp.framing.loops import total_length
 
 __all__ = ["Replies", "replies_of"]
 
@@ -75,7 +76,7 @@ class Replies:
         too long for one write, they are framed one by one: then no write ends inside a short reply.
         """
         replies = self._replies
-        if count > 1 and not _fit(replies, self._outbox.write_high):
+        if count > 1 and not 0 <= total_length(replies) <= self._outbox.write_high - HEADER * count:
             self._frame_each()
             return b""
         try:
@@ -88,7 +89,8 @@ class Replies:
 
     def _frame_each(self) -> None:
         """
-        Send the replies, framed one by one, up to the first one that cannot be sent, which is the app's failure.
+        Frame the replies one by one, and send them. The first reply that cannot be sent is the app's failure, and no
+        reply behind it is sent.
 
         A `Reply` with bytes in a batch can be sent. It comes here, because the fast path does not look for it.
         """
@@ -115,15 +117,6 @@ class Replies:
 
     def _app_failed(self, failure: Failure) -> None:
         self._settler.settle(APP_FAILED, failure)
-
-
-def _fit(replies: list[Any], most: int) -> bool:
-    """Whether the frames of `replies` take at most this many bytes, as far as is known before they are framed."""
-    size = HEADER * len(replies)
-    for reply in replies:
-        if type(reply) is bytes:
-            size += len(reply)
-    return size <= most
 
 
 def replies_of(replies: Any) -> list[Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "frame_counted",
     "frame_varints",
     "size_of",
+    "total_length",
 ]
 
 Unpack = Callable[[bytes, int], tuple[int]]
@@ -34,7 +35,16 @@ find_in = bytes.find
 """Where these bytes have those, at the first place between two places; -1 if nowhere."""
 
 size_of = int
-"""A number of bytes, from one that can be of any length: no more than can be counted."""
+"""The number of bytes that a want asks for. The compiled function cuts a number that no stream has to 2**61."""
+
+
+def total_length(messages: list[Any]) -> int:
+    """The number of bytes that `messages` have together; -1 if one of them has no length."""
+    try:
+        return sum(map(len, messages))
+    except TypeError:
+        return -1
+
 
 # A length of fixed width ---------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ __all__ = [
     "frame_counted",
     "frame_varints",
     "size_of",
+    "total_length",
 ]
 
 Unpack = Callable[[bytes, int], tuple[int]]
@@ -62,6 +63,20 @@ cpdef Py_ssize_t size_of(number) except? -1:
     if beyond > 0 or size > FURTHEST:
         return FURTHEST
     return -FURTHEST if beyond < 0 or size < -FURTHEST else size
+
+
+cpdef Py_ssize_t total_length(list messages) except -2:
+    """The number of bytes that `messages` have together; -1 if one of them has no length."""
+    cdef Py_ssize_t size = 0
+    for message in messages:
+        if PyBytes_CheckExact(message):
+            size += PyBytes_GET_SIZE(message)
+            continue
+        try:
+            size += len(message)
+        except TypeError:
+            return -1
+    return size
 
 
 cdef Py_ssize_t _bounded(number, Py_ssize_t bound) except -1:

@@ -117,6 +117,7 @@ def places(chance: random.Random) -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "find_in", (data, wanted, chance.randint(0, 40), chance.randint(0, 40))
     size = chance.choice([0, 1, -1, 2**61 - 1, -(2**40), chance.randint(-1000, 1000)])
     yield "size_of", (size,)
+    yield "total_length", (messages(chance),)
 
 
 KINDS = {"counted": counted, "varints": varints, "netstrings": netstrings, "places": places}
